@@ -1,0 +1,51 @@
+"""What a network's output means: a head and its classes, in an order that is made once and stored."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from resnets.base.errors import DataError, ModelFileError
+
+LABEL = "label"  # the name of the only head where there is one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """One question a network answers, and its classes in order.
+
+    kind: `single` (one class a picture) or `multi` (any number of classes a picture).
+    ids: unique, what matching goes by: a folder name, a WordNet id, a number as text.
+    names: what is shown; names may repeat. Empty: the ids are shown.
+    thresholds: for `multi`, the probability from which a class counts as present.
+    """
+
+    kind: Literal["single", "multi"] = "single"
+    ids: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", tuple(self.ids))
+        object.__setattr__(self, "names", tuple(self.names) or self.ids)
+        object.__setattr__(self, "thresholds", tuple(self.thresholds))
+        if len(set(self.ids)) != len(self.ids):
+            twice = next(name for name in self.ids if self.ids.count(name) > 1)
+            raise DataError(f"class ids must be unique, {twice!r} occurs twice; give it another id")
+        if len(self.names) != len(self.ids):
+            raise DataError(f"a head with {len(self.ids)} class ids needs as many names, got {len(self.names)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def index(self) -> dict[str, int]:
+        """Class id to position."""
+        return {name: position for position, name in enumerate(self.ids)}
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Head":
+        try:
+            return cls(**values)
+        except (TypeError, DataError) as error:
+            raise ModelFileError(f"a stored head cannot be used: {error}") from error

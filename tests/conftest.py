@@ -1,0 +1,24 @@
+"""What all tests share: where the real data is, and a cache folder of their own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("RESNETS_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data and weights with known answers; tests that need it are skipped without it."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real data is not there: {folder} (set RESNETS_SHARED to the folder that holds data/)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("RESNETS_CACHE", str(tmp_path_factory.getbasetemp() / "resnets-cache"))
