@@ -100,9 +100,7 @@ def fit(picture: Image.Image, preprocess: Preprocess) -> Pixels:
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def _covering(
-    picture: Image.Image, height: float, width: float, pillow_filter: Image.Resampling
-) -> Image.Image:
+def _covering(picture: Image.Image, height: float, width: float, pillow_filter: Image.Resampling) -> Image.Image:
     """Scale until the picture covers (height, width), keeping its aspect ratio; the longer side rounds down."""
     height, width = round(height), round(width)
     if picture.height * width <= picture.width * height:  # the height is the side that must fit

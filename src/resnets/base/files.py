@@ -8,7 +8,6 @@ import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from resnets.base.errors import OutOfSpace
 
@@ -66,12 +65,10 @@ def content_hash(content: bytes | memoryview) -> bytes:
     return hashlib.blake2b(content, digest_size=CONTENT_BYTES).digest()
 
 
-def sha256_of(file: Path | IO[bytes]) -> str:
+def sha256_of(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal, read in pieces."""
-    if isinstance(file, Path):
-        with file.open("rb") as handle:
-            return sha256_of(handle)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def cache_folder(*parts: str) -> Path:

@@ -23,7 +23,7 @@ def _mix(state: Uint64) -> Uint64:
 
 def _key(*words: int | str) -> np.uint64:
     text = "\x1f".join(map(str, words))
-    return np.frombuffer(hashlib.blake2b(text.encode(), digest_size=8).digest(), dtype=np.uint64)[0]
+    return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little"))
 
 
 def _draws(key: np.uint64, counters: Uint64, draws: int) -> Uint64:
@@ -48,7 +48,7 @@ def picture_uniform(
 
 def step_uniform(*, seed: int, step: int, purpose: str, draws: int) -> npt.NDArray[np.float64]:
     """(draws,) numbers in [0, 1) for one global step."""
-    return _unit(_draws(_key("step", seed, step, purpose), np.zeros(1, dtype=np.uint64), draws))[0]
+    return _unit(_draws(_key("step", seed, step, purpose), np.zeros(1, dtype=np.uint64), draws)).reshape(draws)
 
 
 def step_seed(*, seed: int, step: int, purpose: str) -> int:
