@@ -1,1 +1,122 @@
-"""resnets."""
+"""From a folder of pictures to a residual network that is trained, checked and shipped.
+
+    import resnets
+
+    run = resnets.train("pictures/")          # a folder of class folders, a table, or a name
+    resnets.evaluate(run.model, "pictures/")
+    model = resnets.load(run.model)
+
+Importing this package imports no torch; each name is fetched when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from resnets._version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from resnets.base.errors import (
+        DataError,
+        DownloadError,
+        Incomplete,
+        Interrupted,
+        MissingExtra,
+        ModelFileError,
+        NotFinite,
+        OutOfSpace,
+        ResnetsError,
+        RunError,
+        UsageError,
+        WorkStopped,
+    )
+    from resnets.data.dataset import open_data
+    from resnets.networks.backbone import Backbone, features
+    from resnets.networks.resnet import ResNet, build
+    from resnets.networks.spec import ResNetSpec
+    from resnets.networks.summary import summary
+    from resnets.networks.unet import UNet
+    from resnets.training.config import TrainConfig
+    from resnets.training.recalibrate import recalibrate
+    from resnets.verbs.evaluate import evaluate
+    from resnets.verbs.models import models
+    from resnets.verbs.predict import predict
+    from resnets.verbs.train import Run, train
+    from resnets.weights.load import load
+    from resnets.weights.modelfile import save
+
+_HOMES = {
+    "Backbone": "networks.backbone",
+    "DataError": "base.errors",
+    "DownloadError": "base.errors",
+    "Incomplete": "base.errors",
+    "Interrupted": "base.errors",
+    "MissingExtra": "base.errors",
+    "ModelFileError": "base.errors",
+    "NotFinite": "base.errors",
+    "OutOfSpace": "base.errors",
+    "ResNet": "networks.resnet",
+    "ResNetSpec": "networks.spec",
+    "ResnetsError": "base.errors",
+    "Run": "verbs.train",
+    "RunError": "base.errors",
+    "TrainConfig": "training.config",
+    "UNet": "networks.unet",
+    "UsageError": "base.errors",
+    "WorkStopped": "base.errors",
+    "build": "networks.resnet",
+    "evaluate": "verbs.evaluate",
+    "features": "networks.backbone",
+    "load": "weights.load",
+    "models": "verbs.models",
+    "open_data": "data.dataset",
+    "predict": "verbs.predict",
+    "recalibrate": "training.recalibrate",
+    "save": "weights.modelfile",
+    "summary": "networks.summary",
+    "train": "verbs.train",
+}
+
+__all__ = [
+    "Backbone",
+    "DataError",
+    "DownloadError",
+    "Incomplete",
+    "Interrupted",
+    "MissingExtra",
+    "ModelFileError",
+    "NotFinite",
+    "OutOfSpace",
+    "ResNet",
+    "ResNetSpec",
+    "ResnetsError",
+    "Run",
+    "RunError",
+    "TrainConfig",
+    "UNet",
+    "UsageError",
+    "WorkStopped",
+    "__version__",
+    "build",
+    "evaluate",
+    "features",
+    "load",
+    "models",
+    "open_data",
+    "predict",
+    "recalibrate",
+    "save",
+    "summary",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'resnets' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"resnets.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from resnets.base.errors import OutOfSpace
+from resnets.base.errors import OutOfSpace, UsageError
 
 CONTENT_BYTES = 16  # blake2b-128: what identifies a picture's content
 
@@ -72,7 +72,10 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_folder(*parts: str) -> Path:
-    """A private folder (mode 0700) under RESNETS_CACHE or the platform's cache folder; made when asked for."""
+    """A private folder (mode 0700) under RESNETS_CACHE or the platform's cache folder; made when asked for.
+
+    Raises UsageError where it cannot be made.
+    """
     chosen = os.environ.get("RESNETS_CACHE")
     if chosen:
         root = Path(chosen)
@@ -81,7 +84,13 @@ def cache_folder(*parts: str) -> Path:
     elif sys.platform == "win32":
         root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "resnets"
     else:
-        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "resnets"
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnets"
     folder = root.joinpath(*parts)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the cache folder {folder} cannot be made ({error.strerror}); "
+            "set RESNETS_CACHE to a folder that can be written"
+        ) from error
     return folder

@@ -1,0 +1,81 @@
+"""Facts of this machine: what may be used, and what a run's numbers depend on."""
+
+import os
+import platform
+from typing import Any
+
+from resnets.base.errors import UsageError
+
+
+def cores() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def pick_device(asked: str | None) -> str:
+    """The device's name: what was asked for if it is there, else CUDA, MPS or the processor, in this order.
+
+    Raises UsageError where the device that was asked for is not there.
+    """
+    import torch
+
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if asked is None:
+        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+    kind, _, number = asked.partition(":")
+    if kind not in there or (number and not number.isdigit()):
+        raise UsageError(f"--device must be cpu, cuda, cuda:N or mps, got {asked!r}")
+    if not there[kind]:
+        found = ", ".join(name for name, is_there in there.items() if is_there)
+        raise UsageError(f"--device {asked}: this torch ({torch.__version__}) finds none; there is: {found}")
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise UsageError(f"--device {asked}: there are {torch.cuda.device_count()} CUDA devices, numbered from 0")
+    return asked
+
+
+def has_bf16_units(device: str) -> bool:
+    """Whether bf16 products are computed by the hardware (AVX512-BF16 or AMX; NVIDIA from Ampere on)."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _processor_flag("avx512_bf16", "amx_bf16")
+    return False
+
+
+def _processor_flag(*names: str) -> bool:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as handle:
+            flags = next((line for line in handle if line.startswith("flags")), "").split()
+    except OSError:
+        return False
+    return any(name in flags for name in names)
+
+
+def bf16_units_in_words() -> str:
+    """For the record beside a figure: `bf16 matrix units (AMX)`, `bf16 vector units (AVX512-BF16)` or `no bf16`."""
+    if _processor_flag("amx_bf16"):
+        return "bf16 matrix units (AMX)"
+    if _processor_flag("avx512_bf16"):
+        return "bf16 vector units (AVX512-BF16)"
+    return "no bf16 units"
+
+
+def numeric_environment(*, device: str, threads: int, precision: str, kernels: str) -> dict[str, Any]:
+    """All that the bits of a run depend on beside its data and options; equal here means an exact resume."""
+    import PIL
+    import torch
+
+    return {
+        "torch": torch.__version__,
+        "pillow": PIL.__version__,
+        "machine": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "bf16_units": bf16_units_in_words(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+        "threads": threads,
+        "processes": 1,
+        "precision": precision,
+        "kernels": kernels,
+    }

@@ -1,0 +1,115 @@
+"""A training run as it is watched: a line an epoch, and on a terminal a bar below that shows the one in hand."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from resnets.base.text import printable
+from resnets.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+NARROW_COLUMNS = 72  # below this the rate of pictures is left out
+
+Event = dict[str, Any]
+Column = tuple[str, int, Callable[[Event], str]]  # heading, width, the cell
+
+
+@contextlib.contextmanager
+def watching(terminal: Terminal) -> Iterator[Callable[[Event], None]]:
+    """Yield what a training run calls with its events."""
+    if terminal.quiet:
+        yield lambda event: None
+    elif terminal.interactive:
+        with terminal.live() as show:
+            yield Watch(terminal, show=show)
+    else:
+        yield Watch(terminal)
+
+
+class Watch:
+    """Called with each event of a run; remembers the last loss, and when the first step was seen."""
+
+    def __init__(self, terminal: Terminal, *, show: "Callable[[RenderableType], None] | None" = None) -> None:
+        self.terminal = terminal
+        self.show = show
+        self.columns: list[Column] = []
+        self.loss: float | None = None
+        self.first: tuple[int, float] | None = None  # step and time
+
+    def __call__(self, event: Event) -> None:
+        match event["event"]:
+            case "step":
+                self.loss = event["loss"]
+            case "progress" if self.show is not None:
+                self.show(self.bar(event))
+            case "epoch":
+                self.epoch(event)
+            case "left_out":
+                self.terminal.note(f"left out: {printable(event['path'])}: {printable(event['reason'])}")
+            case "plan" | "resume" | "note" | "warning":
+                kind = "warning: " if event["event"] == "warning" else ""
+                if "text" in event:
+                    self.terminal.note(kind + printable(event["text"]))
+
+    def epoch(self, event: Event) -> None:
+        """Print the line of an epoch that ended, after the headings if it is the first."""
+        if not self.columns:
+            narrow = self.show is not None and self.terminal.console.width < NARROW_COLUMNS
+            self.columns = [column for column in COLUMNS if not (narrow and column[0] == "images/s")]
+            self.columns = [column for column in self.columns if column[2](event)]
+            self.terminal.note("  ".join(heading.rjust(width) for heading, width, _ in self.columns))
+        cells = [cell(event).rjust(width) for _, width, cell in self.columns]
+        self.terminal.note("  ".join(cells) + (" *" if event.get("best") else ""))
+
+    def bar(self, event: Event) -> "RenderableType":
+        """epoch 3/40 ━━━━━━━━ 45/90  loss 0.532  1,234/s  0:12 left"""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        line = Table.grid(expand=True, padding=(0, 1))
+        cells: list[RenderableType] = [f"epoch {event['epoch']}/{event['epochs']}"]
+        cells.append(ProgressBar(total=event["batches"], completed=event["batch"]))
+        cells.append(f"{event['batch']}/{event['batches']}")
+        if self.loss is not None:
+            cells.append(f"loss {self.loss:.3f}")
+        if self.terminal.console.width >= NARROW_COLUMNS:
+            cells.append(f"{event['images_per_second']:,.0f}/s")
+        cells.append(self.remaining(event["step"], event["steps"]))
+        for cell in cells:
+            line.add_column(ratio=None if isinstance(cell, str) else 1, no_wrap=True)
+        line.add_row(*cells)
+        return line
+
+    def remaining(self, step: int, steps: int) -> str:
+        """The time the rest will take at the rate so far."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first = (step, now)
+        first_step, first_time = self.first
+        if step <= first_step:
+            return ""
+        return f"{duration((now - first_time) / (step - first_step) * (steps - step))} left"
+
+
+def duration(seconds: float) -> str:
+    """0:07, 12:30, 3:05:00."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _number(key: str, form: str) -> Callable[[Event], str]:
+    return lambda event: format(event[key], form) if event.get(key) is not None else ""
+
+
+COLUMNS: list[Column] = [
+    ("epoch", 5, _number("epoch", "d")),
+    ("loss", 7, _number("loss", ".4f")),
+    ("val loss", 8, _number("val_loss", ".4f")),
+    ("val top-1", 9, _number("val_top1", ".2%")),
+    ("images/s", 8, _number("images_per_second", ",.0f")),
+    ("time", 7, lambda event: duration(event["seconds"])),
+]

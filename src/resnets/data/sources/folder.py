@@ -1,0 +1,254 @@
+"""A folder of class folders: undivided, or inside `train` and `val` or `test` folders.
+
+Every file is a row, beside, or stray. A row is whatever stands below a class folder, at any depth (what is no
+picture is left out later, with its reason), and any picture that stands elsewhere, which is left out here.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from resnets.base.errors import DataError
+from resnets.data.decode import PREFIX_BYTES, DecodeError, sniff
+from resnets.data.names import displayed, some
+from resnets.data.source import MISSING, TEST, TRAIN, VAL, Listing, Picture, Traits
+from resnets.labels import LABEL, Head
+
+PART_FOLDERS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
+STRAYS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # and every name that begins with a dot
+FILE_LIMIT = 2**30  # bytes of one encoded picture
+
+
+class FolderSource:
+    """Pictures in class folders.
+
+    class_names: folder name -> shown name, for the folders it names. Folder links are not followed; links to
+    files are.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        name: str | None = None,
+        traits: Traits | None = None,
+        class_names: Mapping[str, str] | None = None,
+    ) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.name = name or displayed(self.root.name) or "folder"
+        self.origin = f"the folder {displayed(str(self.root))}"
+        self.traits = traits or Traits()
+        self._class_names = dict(class_names or {})
+        self._paths: list[str] = []
+
+    def listing(self) -> Listing:
+        found = _walk(self.root)
+        rows = sorted(found.rows, key=lambda row: row.path)
+        if not any(row.folder is not None for row in rows):
+            raise DataError(_nothing(self.root, found))
+        ids, notes = _classes(self.root, found)
+        names = tuple(self._class_names.get(name, name) for name in ids)
+        position = {name: index for index, name in enumerate(ids)}
+        labels = [MISSING if row.folder is None else position.get(displayed(row.folder), MISSING) for row in rows]
+        self._paths = [row.path for row in rows]
+        return Listing(
+            paths=list(self._paths),
+            heads={LABEL: Head(ids=ids, names=names)},
+            labels={LABEL: np.array(labels, dtype=np.int64)},
+            parts=[row.part or TRAIN for row in rows] if found.parts else None,
+            left_out={number: row.reason for number, row in enumerate(rows) if row.reason},
+            strays=found.strays,
+            beside=found.beside,
+            notes=notes,
+        )
+
+    def read(self, row: int) -> Picture:
+        return self.read_path(self._paths[row])
+
+    def read_path(self, path: str) -> bytes:
+        with open(self.root / path, "rb") as handle:
+            size = os.fstat(handle.fileno()).st_size
+            if size > FILE_LIMIT:
+                raise DecodeError(f"a file of {size:,} bytes; the limit is {FILE_LIMIT:,} bytes")
+            return handle.read()
+
+    def address(self) -> dict[str, object]:
+        return {"kind": "folder", "root": os.fsencode(self.root).decode("utf-8", "surrogateescape")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    path: str
+    part: str | None
+    folder: str | None  # the class folder; None outside
+    reason: str = ""
+
+
+@dataclass
+class _Found:
+    """What a walk has met."""
+
+    rows: list[_Row] = field(default_factory=list)
+    class_folders: dict[str | None, list[str]] = field(default_factory=dict)  # part -> names
+    strays: int = 0
+    beside: int = 0
+    links: list[str] = field(default_factory=list)
+
+    @property
+    def parts(self) -> list[str]:
+        return [part for part in self.class_folders if part is not None]
+
+
+def _walk(root: Path) -> _Found:
+    found = _Found()
+    folders, files = _entries(root, "", found)
+    divided = _part_folders(root, folders)
+    if not divided:
+        _part(root, "", None, found)
+        return found
+    for folder, part in divided.items():
+        _part(root, folder + "/", part if len(divided) > 1 or part != TRAIN else None, found)
+    reason = "a picture outside the " + ", ".join(divided) + " folder" + "s" * (len(divided) > 1)
+    for path in files:
+        _outside(root, path, None, reason, found)
+    for folder in folders:
+        if folder not in divided:
+            for path in _below(root, folder + "/", found):
+                _outside(root, path, None, reason, found)
+    return found
+
+
+def _part_folders(root: Path, folders: list[str]) -> dict[str, str]:
+    """folder -> part, where the root is divided: `train` holds class folders, or there is nothing but parts.
+
+    A folder called `train` that holds pictures is a class (of vehicles).
+    """
+    named = {name: PART_FOLDERS[name.casefold()] for name in folders if name.casefold() in PART_FOLDERS}
+    nested = [name for name in named if _entries(root, name + "/", _Found())[0]]
+    if not any(named[name] == TRAIN for name in nested) and not (nested and len(named) == len(folders)):
+        if named and len(named) == len(folders):
+            raise DataError(
+                f"{some(list(named))} in {displayed(str(root))} hold no class folders; put the pictures of each "
+                f"class into a folder of its own, such as {next(iter(named))}/CLASS/"
+            )
+        return {}
+    for name, part in named.items():
+        twin = next((other for other in named if other != name and named[other] == part), None)
+        if twin is not None:
+            raise DataError(
+                f"{displayed(str(root))} has two folders for {part}: {name!r} and {twin!r}; rename or move one of them"
+            )
+    return dict(sorted(named.items(), key=lambda item: (TRAIN, VAL, TEST).index(item[1])))
+
+
+def _part(root: Path, prefix: str, part: str | None, found: _Found) -> None:
+    """Class folders and what stands beside them in one part, or in the undivided root."""
+    folders, files = _entries(root, prefix, found)
+    names = found.class_folders.setdefault(part, [])
+    for path in files:
+        _outside(root, path, part, "a picture outside the class folders", found)
+    for path in folders:
+        name = path.removeprefix(prefix)
+        names.append(name)
+        found.rows += [_row(root, file, part, name) for file in _below(root, path + "/", found)]
+
+
+def _row(root: Path, path: str, part: str | None, folder: str | None) -> _Row:
+    try:
+        regular = stat.S_ISREG(os.stat(root / path).st_mode)
+        reason = "" if regular else "not a regular file"
+    except OSError as error:
+        reason = "a link to nothing" if os.path.islink(root / path) else f"cannot be read: {error.strerror}"
+    return _Row(path=path, part=part, folder=folder, reason=reason)
+
+
+def _outside(root: Path, path: str, part: str | None, reason: str, found: _Found) -> None:
+    """A file outside the class folders: left out if it is a picture, else beside."""
+    try:
+        if not stat.S_ISREG(os.stat(root / path).st_mode):
+            found.beside += 1
+            return
+        with open(root / path, "rb") as handle:
+            picture = sniff(handle.read(PREFIX_BYTES))
+    except OSError:
+        picture = None  # what cannot be read outside the class folders is no picture of the data
+    if picture is None:
+        found.beside += 1
+    else:
+        found.rows.append(_Row(path=path, part=part, folder=None, reason=reason))
+
+
+def _below(root: Path, prefix: str, found: _Found) -> Iterator[str]:
+    """Every file below a folder, at any depth."""
+    folders, files = _entries(root, prefix, found)
+    yield from files
+    for folder in folders:
+        yield from _below(root, folder + "/", found)
+
+
+def _entries(root: Path, prefix: str, found: _Found) -> tuple[list[str], list[str]]:
+    """The folders and files in a folder, as paths from the root in code point order; strays and links are counted."""
+    folders, files = [], []
+    try:
+        with os.scandir(root / prefix) as entries:
+            for entry in entries:
+                path = prefix + entry.name
+                if entry.name.startswith(".") or entry.name.casefold() in STRAYS:
+                    found.strays += 1
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif entry.is_symlink() and entry.is_dir():
+                    found.links.append(path)
+                else:
+                    files.append(path)
+    except OSError as error:
+        raise DataError(
+            f"the folder {displayed(str(root / prefix))} cannot be listed: {error.strerror}"
+        ) from error
+    return sorted(folders), sorted(files)
+
+
+def _classes(root: Path, found: _Found) -> tuple[tuple[str, ...], list[str]]:
+    """Class ids in code point order, made from the training part, and what is to be said of the parts."""
+    held: dict[str | None, set[str]] = {part: set() for part in found.class_folders}
+    for row in found.rows:
+        if row.folder is not None:
+            held[row.part].add(row.folder)
+    leading = next(part for part in (TRAIN, None, VAL, TEST) if part in held)
+    known = set().union(*held.values()) if leading in (VAL, TEST) else held[leading]
+    notes = []
+    for part, names in held.items():
+        where = f"{part} of {displayed(str(root))}" if part else displayed(str(root))
+        unknown = sorted(names - known)
+        if unknown:
+            raise DataError(
+                f"{where} has the class {some(unknown)} that train lacks (train has {some(sorted(known), 10)}); "
+                "rename the folder as in train, or move it away"
+            )
+        empty = sorted(set(found.class_folders[part]) - names)
+        if empty:
+            notes.append(f"no class is made of empty folders in {where}: {some(empty)}")
+        lacking = sorted(known - names)
+        if lacking:
+            notes.append(f"{where} lacks the class {some(lacking)}")
+    if found.links:
+        notes.append(f"folder links are not followed: {some(sorted(found.links))}")
+    ids = tuple(displayed(name) for name in sorted(known))
+    return ids, notes
+
+
+def _nothing(root: Path, found: _Found) -> str:
+    where = displayed(str(root))
+    if found.rows:
+        return (
+            f"{len(found.rows)} pictures in {where} stand outside class folders; put those of each class into a "
+            "folder of its own, or use `resnets predict` for pictures without classes"
+        )
+    folders = sorted(name for names in found.class_folders.values() for name in names)
+    held = f"only empty folders ({some(folders)})" if folders else "no class folders"
+    linked = f" and links to folders, which are not followed ({some(found.links)})" if found.links else ""
+    return f"{where} holds {held}{linked}; put the pictures of each class into a folder of its own"

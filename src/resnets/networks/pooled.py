@@ -1,0 +1,59 @@
+"""Blocks of networks whose stages open with a convolution and a max pool: ResNet-9, and a first network to read.
+
+Shapes: B pictures, C channels coming in, O going out, H×W pixels.
+"""
+
+from torch import Tensor, nn
+
+from resnets.networks.layers import conv, norm, norm_act
+from resnets.networks.spec import Place, ResNetSpec
+
+
+class Opening(nn.Module):
+    """The first step of a stage: 3×3 convolution, norm, ReLU, 2×2 max pool; nothing leads around it."""
+
+    def __init__(self, spec: ResNetSpec, place: Place) -> None:
+        super().__init__()
+        self.conv1 = conv(place.channels, place.out, 3)
+        self.bn1 = norm(spec, place.out)
+        self.act1 = nn.ReLU()
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, ceil(H/2), ceil(W/2))."""
+        pooled: Tensor = self.pool(norm_act(self.bn1, self.conv1(x), act=self.act1))
+        return pooled
+
+
+class DawnBlock(nn.Module):
+    """Two convolutions with norm and ReLU each, added to the input after the last ReLU (Page 2018)."""
+
+    def __init__(self, spec: ResNetSpec, place: Place) -> None:
+        super().__init__()
+        self.conv1 = conv(place.channels, place.out, 3)
+        self.bn1 = norm(spec, place.out)
+        self.act1 = nn.ReLU()
+        self.conv2 = conv(place.out, place.out, 3)
+        self.bn2 = norm(spec, place.out)
+        self.act2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        branch = norm_act(self.bn1, self.conv1(x), act=self.act1)
+        return x + norm_act(self.bn2, self.conv2(branch), act=self.act2)
+
+
+class VanillaBlock(nn.Module):
+    """One convolution with a skip around it; it keeps the number of channels, so that the two can be added."""
+
+    last = "bn1"
+
+    def __init__(self, spec: ResNetSpec, place: Place) -> None:
+        super().__init__()
+        self.conv1 = conv(place.channels, place.out, 3)
+        self.bn1 = norm(spec, place.out)
+        self.act1 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same."""
+        return norm_act(self.bn1, self.conv1(x), residual=x, act=self.act1)

@@ -1,0 +1,204 @@
+"""What can be asked of a training run: one frozen dataclass, from which flags, TOML keys and the record come.
+
+None stands for "chosen from the facts of the data and the machine": `plan.py` chooses, prints the reason and
+writes what it chose into the run's `config.toml`, so that the run repeats even where the defaults move on.
+This module imports no torch, so that the command line can show its help at once.
+"""
+
+import dataclasses
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from resnets.base.errors import UsageError
+from resnets.base.files import write_text
+from resnets.base.options import flag_of, from_mapping, option
+
+RESUMABLE = ("epochs", "threads", "track", "exact")  # what may be given together with --resume
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """All options of `resnets.train`; every one has a default that is chosen and printed."""
+
+    # the network
+    model: str | None = option(None, "the network's name; `resnets models` lists them")
+    weights: str | None = option(None, "start from these weights: a file, or none")
+    stem: Literal["imagenet", "small"] | None = option(
+        None, "first layers: imagenet (7x7 stride 2 and pooling) or small (3x3 stride 1)"
+    )
+    zero_last: bool = option(True, "start every block as the identity: last norm scale 0")
+
+    # the picture
+    size: str | None = option(None, "the network's input in pixels: N or HxW")
+    channels: Literal["grey", "rgb", "rgba"] | None = option(None, "the channels pictures are converted to")
+    resize: Literal["crop", "squash"] | None = option(None, "keep the aspect ratio and crop, or squash to the size")
+    normalize: Literal["imagenet", "half", "measured"] | None = option(
+        None, "mean and deviation: ImageNet's, 0.5, or measured on the training pictures"
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = option(
+        None, "how pictures are resized (antialiased)"
+    )
+
+    # how long
+    epochs: int | None = option(None, "passes over the training pictures")
+    batch: int | None = option(None, "pictures a step")
+    accumulate: int = option(1, "parts a batch is computed in, to save memory (batch norm sees a part)")
+    early_stop: int | None = option(None, "stop after this many epochs without a better validation figure")
+
+    # the update
+    optimizer: Literal["sgd", "adam", "adamw"] | None = option(None, "sgd has Nesterov momentum")
+    lr: float | None = option(None, "peak learning rate")
+    momentum: float = option(0.9, "momentum of sgd, first beta of adam and adamw")
+    weight_decay: float | None = option(None, "weight decay; norms and biases have none")
+    schedule: Literal["cosine", "step", "one-cycle", "constant"] | None = option(None, "the course of the rate")
+    warmup: float | None = option(None, "epochs over which the rate rises to its peak")
+    decay_at: tuple[float, ...] = option((0.5, 0.75), "step schedule: shares of the run after which the rate drops")
+    decay_factor: float = option(0.1, "step schedule: what the rate is multiplied by")
+    label_smoothing: float | None = option(None, "share of the target spread over all classes")
+    clip: float | None = option(None, "largest gradient norm; larger ones are scaled down")
+    ema: float | None = option(None, "decay of the averaged weights that are validated and saved; 0 is off")
+
+    # augmentation
+    augment: Literal["none", "pad-crop", "rrc"] | None = option(
+        None, "geometry: pad and crop, random resized crop, or none"
+    )
+    pad: int | None = option(None, "pad and crop: pixels a side")
+    scale: float | None = option(None, "random resized crop: smallest share of the picture's area")
+    flip: bool | None = option(None, "mirror half of the pictures")
+    colour: float | None = option(None, "strength of brightness, contrast and saturation changes; 0 is off")
+    policy: Literal["none", "randaugment", "trivialaugment"] | None = option(None, "a published augmentation policy")
+    erasing: float | None = option(None, "share of pictures with a random rectangle erased")
+    mixup: float | None = option(None, "alpha of mixup; 0 is off")
+    cutmix: float | None = option(None, "alpha of cutmix; 0 is off")
+
+    # the machine
+    device: str | None = option(None, "cpu, cuda, cuda:N or mps")
+    precision: Literal["fp32", "bf16"] | None = option(None, "precision of the step")
+    threads: int | None = option(None, "processor threads")
+    recalibrate: bool | None = option(None, "measure batch norm's statistics anew at the end")
+
+    # the data
+    classes: str | None = option(None, "a CSV or JSON file that maps class ids to shown names")
+    all_train: bool = option(False, "train on everything but the test part, to the last epoch, nothing chosen")
+    strict_data: bool = option(False, "a file that must be left out is an error")
+
+    # the run
+    seed: int = option(0, "seed of order, augmentation and initial weights")
+    name: str | None = option(None, "the run's folder under --runs")
+    runs: str = option("runs", "the folder that run folders are made in")
+    save_minutes: float = option(5.0, "minutes between checkpoints inside an epoch")
+    track: tuple[str, ...] = option((), "also log to: tensorboard, wandb")
+    project: str | None = option(None, "the project's name at the tracker")
+    exact: bool = option(False, "refuse a resume that cannot be exact")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "accumulate", "early_stop", "threads"):
+            self._at_least(name, 1)
+        for name in ("lr", "clip", "save_minutes"):
+            self._at_least(name, 0, above=True)
+        for name in ("weight_decay", "warmup", "erasing", "mixup", "cutmix", "colour", "pad", "seed"):
+            self._at_least(name, 0)
+        for name in ("momentum", "ema", "label_smoothing"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise UsageError(f"{flag_of(name)} must be from 0 to below 1, got {value}")
+        if self.scale is not None and not 0 < self.scale <= 1:
+            raise UsageError(f"--scale must be above 0 and at most 1, got {self.scale}")
+        if self.erasing is not None and self.erasing > 1:
+            raise UsageError(f"--erasing is a share of the pictures, at most 1, got {self.erasing}")
+        if self.size is not None:
+            parse_size(self.size)
+        if self.name is not None and (self.name in ("", ".", "..") or "/" in self.name or "\0" in self.name):
+            raise UsageError(f"--name is one folder name, got {self.name!r}; --runs says where it is made")
+        if list(self.decay_at) != sorted(set(self.decay_at)) or not all(0 < at < 1 for at in self.decay_at):
+            raise UsageError(f"--decay-at must be rising shares between 0 and 1, got {self.decay_at}")
+        self._refuse_combinations()
+
+    def _refuse_combinations(self) -> None:
+        only_with = (
+            ("pad", "augment", "pad-crop"),
+            ("scale", "augment", "rrc"),
+        )
+        for name, other, wanted in only_with:
+            chosen = getattr(self, other)
+            if getattr(self, name) is not None and chosen not in (None, wanted):
+                raise UsageError(f"{flag_of(name)} belongs to {flag_of(other)} {wanted}, not to {chosen}")
+        if self.all_train and self.early_stop is not None:
+            raise UsageError("--early-stop needs validation pictures, which --all-train trains on; give one of them")
+        if self.batch is not None and self.accumulate > self.batch:
+            raise UsageError(f"--accumulate {self.accumulate} cannot divide a batch of {self.batch} pictures")
+
+    def _at_least(self, name: str, least: float, *, above: bool = False) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if not value < float("inf") or value < least or (above and value == least):
+            raise UsageError(f"{flag_of(name)} must be {'above' if above else 'at least'} {least}, got {value}")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'224' or '137x236' (height x width) to (height, width), each from 1 to 8192 pixels."""
+    match = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text.strip().lower())
+    if not match:
+        raise UsageError(f"--size must be N or HxW in pixels, such as 224 or 137x236, got {text!r}")
+    height = int(match[1])
+    width = int(match[2] or height)
+    if not (1 <= height <= 8192 and 1 <= width <= 8192):
+        raise UsageError(f"--size must be from 1 to 8192 pixels a side, got {text!r}")
+    return height, width
+
+
+def changed(config: TrainConfig) -> dict[str, Any]:
+    """The options that differ from their defaults, by name."""
+    return {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default
+    }
+
+
+def write_config(path: Path, *, data: str, asked: TrainConfig, resolved: TrainConfig) -> None:
+    """Write `config.toml`: the resolved options, which repeat the run, then what was asked for."""
+    lines = ["# resnets train --config THIS FILE repeats the run", f"data = {_toml(data)}", ""]
+    for field in dataclasses.fields(resolved):
+        value = getattr(resolved, field.name)
+        if value is not None:
+            lines.append(f"{field.name} = {_toml(value)}")
+    lines += ["", "[asked]  # what was given by hand; all else above was chosen. This table is not read again."]
+    lines += [f"{name} = {_toml(value)}" for name, value in changed(asked).items()]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_config(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """Read a TOML file of options: (data or None, option name -> value).
+
+    Raises UsageError where the file cannot be read, is no TOML, or names an unknown option.
+    """
+    try:
+        with path.open("rb") as handle:
+            values = tomllib.load(handle)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}; give --config a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    values.pop("asked", None)
+    data = values.pop("data", None)
+    if data is not None and not isinstance(data, str):
+        raise UsageError(f"{path}: data must be text, got {data!r}")
+    checked = from_mapping(TrainConfig, values, where=str(path))
+    names = (key.replace("-", "_") for key in values)
+    return data, {name: getattr(checked, name) for name in names}
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return repr(value)

@@ -1,0 +1,331 @@
+"""The training loop: epochs of steps, validation, the best network kept, checkpoints, a stop at any step."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from resnets.base.errors import NotFinite
+from resnets.base.streams import step_seed
+from resnets.data.batches import Batch, Pictures, training_batches
+from resnets.data.dataset import Data
+from resnets.evaluation.predict import TorchBackend, classify
+from resnets.training import run as folder
+from resnets.training.checkpoint import (
+    Checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from resnets.training.plan import Plan
+from resnets.training.prepare import prepare
+from resnets.training.schedule import rate
+from resnets.training.signals import Stop
+from resnets.training.step import Average, StepRecord, make_optimizer, train_step
+from resnets.weights.modelfile import Model, save
+
+OnEvent = Callable[[dict[str, Any]], None]
+PROGRESS_SECONDS = 0.2  # how often a display hears of progress
+STEP_EVENTS_PER_EPOCH = 20
+
+
+@dataclass(kw_only=True)
+class Position:
+    """Where a run stands: the counters of a checkpoint.
+
+    step: steps done. epoch, batch: where the next step is. best: the highest validation figure and its epoch.
+    bad: row -> reason, pictures found unreadable during training. departures: why the run is no longer exact.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+    bad: dict[int, str] = field(default_factory=dict)
+    departures: list[str] = field(default_factory=list)
+    stopped_early: bool = False
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Position":
+        return cls(**values | {"bad": {int(row): reason for row, reason in values["bad"].items()}})
+
+
+class Training:
+    """A run in progress: network, optimiser, average and position, and the folder that they are saved in."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: Data,
+        network: nn.Module,
+        *,
+        run: Path,
+        origin: dict[str, Any],
+        events: folder.Events,
+        on_event: OnEvent,
+        pictures: dict[str, Pictures],
+        stop: Stop,
+    ) -> None:
+        config = plan.config
+        self.plan, self.data, self.run, self.origin = plan, data, run, origin
+        self.events, self.on_event, self.pictures, self.stop = events, on_event, pictures, stop
+        self.device = torch.device(config.device or "cpu")
+        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(
+            self.network,
+            config.optimizer or "sgd",
+            momentum=config.momentum,
+            weight_decay=config.weight_decay or 0.0,
+        )
+        self.average = Average(self.network, config.ema) if config.ema else None
+        self.autocast = torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"
+        )
+        self.position = Position()
+        self.saved_at = time.monotonic()
+        self.shown_at = 0.0
+
+    # what is saved and restored
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take up exactly where `checkpoint` was saved."""
+        self.network.load_state_dict(checkpoint.tensors["network"])
+        restore_optimizer(self.optimizer, checkpoint.tensors["optimizer"])
+        if self.average is not None:
+            self.average.network.load_state_dict(checkpoint.tensors["average"])
+        self.position = Position.from_json(checkpoint.state["position"])
+        model = self.run / folder.MODEL
+        model.unlink(missing_ok=True)
+        if checkpoint.best is not None:  # a later best, if there was one, is superseded with its steps
+            copy_whole(checkpoint.best, model)
+
+    def save(self) -> None:
+        """Write a checkpoint of this very moment."""
+        tensors = {"network": self.network.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
+        if self.average is not None:
+            tensors["average"] = self.average.network.state_dict()
+        state = {"position": asdict(self.position), "events_length": self.events.length()}
+        save_checkpoint(
+            self.run, step=self.position.step, tensors=tensors, state=state, best=self.run / folder.MODEL
+        )
+        self.saved_at = time.monotonic()
+
+    def record(self, event: str, **values: Any) -> None:
+        """Append an event to the run's log and tell the display."""
+        self.on_event(self.events.append(event, **values))
+
+    # the loop
+
+    def train(self) -> None:
+        """Train to the last planned step, or to an early stop. Raises Interrupted, NotFinite or OutOfSpace."""
+        epochs = self.plan.config.epochs or 0
+        self.stop.patient = True
+        while self.position.epoch < epochs and not self.position.stopped_early:
+            started = time.monotonic()
+            figures = self.train_epoch()
+            self.position.epoch += 1
+            self.position.batch = 0
+            figures |= self.validate()
+            self.record(
+                "epoch",
+                epoch=self.position.epoch,
+                step=self.position.step,
+                **figures,
+                best=self.position.best_epoch == self.position.epoch,
+                seconds=round(time.monotonic() - started, 3),
+            )
+            self.save()
+            self.end_if_asked()
+        self.stop.patient = False
+
+    def train_epoch(self) -> dict[str, Any]:
+        """The rest of the epoch the run stands in; gives the mean training loss and the rate of pictures."""
+        plan, position, config = self.plan, self.position, self.plan.config
+        self.network.train()
+        started, pictures = time.monotonic(), 0
+        total = torch.zeros((), device=self.device)
+        batches = training_batches(
+            self.pictures["train"],
+            augment=plan.augment,
+            batch=config.batch or 1,
+            seed=config.seed,
+            epoch=position.epoch,
+            start_batch=position.batch,
+            skip=position.bad,
+            threads=config.threads or 1,
+        )
+        with batches:
+            for batch in batches:
+                self.note_bad(batch)
+                if len(batch.rows):
+                    record = self.step(batch)
+                    total += record.loss * record.pictures
+                    pictures += record.pictures
+                position.step += 1
+                position.batch += 1
+                self.show(started, pictures, batches.waited_seconds)
+                if time.monotonic() - self.saved_at > config.save_minutes * 60:
+                    self.save()
+                self.end_if_asked()
+        seconds = max(1e-9, time.monotonic() - started)
+        return {
+            "loss": total.item() / max(1, pictures),
+            "images_per_second": round(pictures / seconds, 1),
+            "waiting": round(batches.waited_seconds / seconds, 4),
+        }
+
+    def step(self, batch: Batch) -> StepRecord:
+        """One update from one batch; a loss that is not finite ends the run."""
+        plan, position, config = self.plan, self.position, self.plan.config
+        learning_rate = rate(
+            position.step,
+            schedule=config.schedule or "cosine",
+            peak=config.lr or 0.0,
+            steps=plan.steps,
+            warmup_steps=plan.warmup_steps,
+            decay_at=config.decay_at,
+            decay_factor=config.decay_factor,
+        )
+        seed_generators(step_seed(seed=config.seed, step=position.step, purpose="generators"))
+        cuts = np.array_split(np.arange(len(batch.rows)), min(config.accumulate, max(1, len(batch.rows) // 2)))
+        record = train_step(
+            self.network,
+            [lambda cut=cut, part=part: self.prepared(batch, cut, part) for part, cut in enumerate(cuts)],
+            self.optimizer,
+            pictures=len(batch.rows),
+            learning_rate=learning_rate,
+            label_smoothing=config.label_smoothing or 0.0,
+            clip=config.clip,
+            autocast=self.autocast,
+        )
+        if self.average is not None:
+            self.average.update(position.step)
+        due = position.step % max(1, plan.steps_per_epoch // STEP_EVENTS_PER_EPOCH) == 0
+        if due or self.device.type == "cpu":
+            loss = record.loss.item()
+            if not math.isfinite(loss):
+                raise self.not_finite(loss, learning_rate)
+            if due:
+                norm = {} if record.gradient_norm is None else {"gradient_norm": record.gradient_norm.item()}
+                self.record(
+                    "step", step=position.step, epoch=position.epoch + 1, loss=loss, lr=learning_rate, **norm
+                )
+        return record
+
+    def prepared(self, batch: Batch, cut: Any, part: int) -> Any:
+        return prepare(
+            batch,
+            cut,
+            plan=self.plan,
+            device=self.device,
+            epoch=self.position.epoch,
+            step=self.position.step,
+            part=part,
+        )
+
+    def note_bad(self, batch: Batch) -> None:
+        """Pictures that could not be read are written down before the step that lacks them."""
+        for row, reason in batch.failed:
+            if row not in self.position.bad:
+                self.position.bad[row] = reason
+                self.record("left_out", row=row, path=self.data.path(row), reason=reason, step=self.position.step)
+
+    def validate(self) -> dict[str, Any]:
+        """Validation figures in training precision; the best network so far is written to `model.safetensors`."""
+        figures: dict[str, Any] = {}
+        position = self.position
+        judged = self.network if self.average is None else self.average.network
+        if "val" in self.pictures:
+            backend = TorchBackend(judged, device=str(self.device), precision=self.plan.config.precision or "fp32")
+            figures = validation_figures(backend, self.pictures["val"], self.plan)
+            figure = figures["val_top1"]
+            better = position.best is None or figure >= position.best
+        else:
+            figure, better = None, True
+        if better:
+            position.best, position.best_epoch = figure, position.epoch
+            self.write_model(judged, figures)
+        patience = self.plan.config.early_stop
+        if patience is not None and position.epoch - (position.best_epoch or 0) >= patience:
+            position.stopped_early = True
+        return figures
+
+    def write_model(self, network: nn.Module, figures: dict[str, Any]) -> None:
+        origin = {
+            **self.origin,
+            "epoch": self.position.epoch,
+            "step": self.position.step,
+            "exact": not self.position.departures,
+            "departures": list(self.position.departures),
+            "figures": figures,
+        }
+        model = Model(
+            network=network, heads=self.plan.heads, preprocess=self.plan.preprocess, calibration={}, origin=origin
+        )
+        save(self.run / folder.MODEL, model)
+
+    def show(self, started: float, pictures: int, waited: float) -> None:
+        """Tell the display, at most a few times a second; not written down."""
+        now = time.monotonic()
+        if now - self.shown_at < PROGRESS_SECONDS:
+            return
+        self.shown_at = now
+        seconds = max(1e-9, now - started)
+        self.on_event(
+            {
+                "event": "progress",
+                "step": self.position.step,
+                "steps": self.plan.steps,
+                "epoch": self.position.epoch + 1,
+                "epochs": self.plan.config.epochs,
+                "batch": self.position.batch,
+                "batches": self.plan.steps_per_epoch,
+                "images_per_second": pictures / seconds,
+                "waiting": waited / seconds,
+            }
+        )
+
+    def end_if_asked(self) -> None:
+        if self.stop.number is not None:
+            self.save()
+            self.record("stopped", step=self.position.step, signal=self.stop.number)
+            raise self.stop.interrupted()
+
+    def not_finite(self, loss: float, learning_rate: float) -> NotFinite:
+        position, config = self.position, self.plan.config
+        cures = [f"--lr {(config.lr or 1) / 10:g}", "--clip 1"]
+        if config.precision == "bf16":
+            cures.append("--precision fp32")
+        message = (
+            f"the loss became {loss} at step {position.step} (epoch {position.epoch + 1}, learning rate "
+            f"{learning_rate:g}); the last checkpoint is kept: try a new run with {' or '.join(cures)}"
+        )
+        self.record("failed", step=position.step, reason=message)
+        return NotFinite(message)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Put the bytes of `source` in `target`'s place, whole or not at all."""
+    from resnets.base.files import write_bytes
+
+    write_bytes(target, source.read_bytes())
+
+
+def seed_generators(seed: int) -> None:
+    """Seed every global generator for this step: dropout, drop path and foreign code replay exactly."""
+    import random
+
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def validation_figures(backend: TorchBackend, pictures: Pictures, plan: Plan) -> dict[str, Any]:
+    raise NotImplementedError

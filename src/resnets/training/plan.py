@@ -1,0 +1,272 @@
+"""From what was asked to what will be done: every open option is chosen here, with its reason, before the first step."""
+
+import dataclasses
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from resnets.base.errors import DataError, UsageError
+from resnets.base.machine import cores, has_bf16_units, numeric_environment, pick_device
+from resnets.data.augment.settings import Augment, default_augment
+from resnets.data.batches import batches_in_epoch
+from resnets.data.dataset import Data
+from resnets.data.measure import measured_mean_std
+from resnets.labels import Head
+from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from resnets.training.config import TrainConfig, parse_size
+from resnets.training.recipes import SMALL_STEM_PIXELS, Facts, default_rate, recipe
+
+FEW_PICTURES = 100  # below this a warning is given
+SHORT_RUN_STEPS = 500  # below this batch norm is recalibrated at the end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a run will do; written before the first step, and all that a resume needs to do the same.
+
+    config: every option resolved. reasons: one line each, to be shown. environment: what the bits depend on.
+    """
+
+    config: TrainConfig
+    heads: dict[str, Head]
+    preprocess: Preprocess
+    augment: Augment
+    pictures: dict[str, int]  # part -> kept pictures
+    steps_per_epoch: int
+    steps: int
+    warmup_steps: int
+    environment: dict[str, Any]
+    reasons: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Plan":
+        config = {key: tuple(v) if isinstance(v, list) else v for key, v in values["config"].items()}
+        return cls(
+            **values
+            | {
+                "config": TrainConfig(**config),
+                "heads": {name: Head.from_json(head) for name, head in values["heads"].items()},
+                "preprocess": Preprocess.from_json(values["preprocess"]),
+                "augment": Augment.from_json(values["augment"]),
+                "reasons": tuple(values["reasons"]),
+            }
+        )
+
+
+def make_plan(config: TrainConfig, data: Data, *, foreign: bool = False) -> Plan:
+    """Resolve every option for this data and this machine.
+
+    Raises DataError where the data cannot be trained on, UsageError where options do not go together.
+    """
+    rows = data.rows("train")
+    pictures = {part: len(data.rows(part)) for part in ("train", "val", "test")}
+    _refuse_unusable(data, len(rows))
+    reasons: list[str] = []
+    size, same_size = _size(config, data, rows, reasons)
+    facts = Facts(pictures=len(rows), size=size)
+    values, why = recipe(facts)
+    reasons.append(f"recipe for {why}")
+    model = config.model or ("the network given" if foreign else values["model"])
+    stem = config.stem or ("small" if max(size) <= SMALL_STEM_PIXELS else "imagenet")
+    if not foreign:
+        reasons.append(_stem_reason(config, stem, size))
+    channels = config.channels or _channels(data, rows)
+    preprocess = _preprocess(config, data, rows, size=size, same_size=same_size, channels=channels)
+    augment = _augment(config, data, size=size, pictures=len(rows), same_size=same_size, reasons=reasons)
+    batch = _batch(config, values, len(rows), reasons)
+    optimizer = config.optimizer or values["optimizer"]
+    device = pick_device(config.device)
+    threads = config.threads or cores()
+    precision = config.precision or _precision(device, size, reasons)
+    epochs = config.epochs or values["epochs"]
+    steps_per_epoch = batches_in_epoch(len(rows), batch)
+    steps = epochs * steps_per_epoch
+    warmup = config.warmup if config.warmup is not None else values["warmup"] * epochs / values["epochs"]
+    no_validation = config.all_train or not pictures["val"]
+    resolved = replace(
+        config,
+        model=model,
+        weights=config.weights or "none",
+        stem=stem,
+        size=f"{size[0]}x{size[1]}",
+        channels=channels,
+        resize=preprocess.resize,
+        normalize=config.normalize or _normalisation(channels, facts),
+        interpolation=preprocess.interpolation,
+        epochs=epochs,
+        batch=batch,
+        optimizer=optimizer,
+        lr=config.lr if config.lr is not None else default_rate(optimizer, batch, values),
+        weight_decay=config.weight_decay if config.weight_decay is not None else values["weight_decay"],
+        schedule=config.schedule or values["schedule"],
+        warmup=warmup,
+        label_smoothing=config.label_smoothing if config.label_smoothing is not None else values["label_smoothing"],
+        ema=config.ema if config.ema is not None else values["ema"],
+        augment=augment.geometry,
+        pad=augment.pad if augment.geometry == "pad-crop" else None,
+        scale=augment.scale if augment.geometry == "rrc" else None,
+        flip=augment.flip,
+        colour=augment.colour,
+        policy=augment.policy,
+        erasing=augment.erasing,
+        mixup=augment.mixup,
+        cutmix=augment.cutmix,
+        device=device,
+        precision=precision,
+        threads=threads,
+        recalibrate=config.recalibrate if config.recalibrate is not None else steps < SHORT_RUN_STEPS,
+    )
+    if config.early_stop is not None and no_validation:
+        raise UsageError("--early-stop needs validation pictures, and this data has none")
+    return Plan(
+        config=resolved,
+        heads=data.heads,
+        preprocess=preprocess,
+        augment=augment,
+        pictures=pictures,
+        steps_per_epoch=steps_per_epoch,
+        steps=steps,
+        warmup_steps=round(warmup * steps_per_epoch),
+        environment=numeric_environment(device=device, threads=threads, precision=precision, kernels="torch"),
+        reasons=tuple(reasons),
+    )
+
+
+def extend(plan: Plan, *, epochs: int) -> Plan:
+    """The plan for more epochs: the schedule is that of the longer run, taken up from where the run stands."""
+    config = plan.config
+    if epochs <= (config.epochs or 0):
+        raise UsageError(f"--epochs {epochs} extends a run, and this one already has {config.epochs}; give more")
+    return replace(plan, config=replace(config, epochs=epochs), steps=epochs * plan.steps_per_epoch)
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two numeric environments, in words; empty: a resume is exact."""
+    keys = dict.fromkeys([*before, *now])
+    return [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def plan_line(plan: Plan) -> str:
+    """The one line that says what was chosen for this machine and data."""
+    config = plan.config
+    return (
+        f"{config.model} ({config.stem} stem), {config.size} px {config.channels}, {config.epochs} epochs of "
+        f"{plan.steps_per_epoch} steps, batch {config.batch}, {config.optimizer} lr {config.lr:g}, "
+        f"{config.precision} on {config.device}, {config.threads} threads: {'; '.join(plan.reasons)}"
+    )
+
+
+def _refuse_unusable(data: Data, pictures: int) -> None:
+    for name, head in data.heads.items():
+        if len(head) < 2:
+            only = f" ({head.ids[0]!r})" if head.ids else ""
+            raise DataError(
+                f"{data.name}: {name} has {len(head)} class{only}, a classifier needs two or more; "
+                "give a folder with a folder a class"
+            )
+    if pictures < 2:
+        raise DataError(f"{data.name}: {pictures} picture to train on is not enough; batch norm alone needs two")
+
+
+def _size(
+    config: TrainConfig, data: Data, rows: npt.NDArray[np.int64], reasons: list[str]
+) -> tuple[tuple[int, int], bool]:
+    widths, heights = data.sizes
+    widths, heights = widths[rows], heights[rows]
+    same = bool((widths == widths[0]).all() and (heights == heights[0]).all())
+    own = int(heights[0]), int(widths[0])
+    if config.size is not None:
+        size = parse_size(config.size)
+        return size, same and own == size
+    if same and max(own) <= 96:
+        reasons.append(f"all pictures are {own[0]}x{own[1]} pixels")
+        return own, True
+    shorter = int(np.median(np.minimum(widths, heights)))
+    side = 224 if shorter >= 192 else max(32, shorter // 32 * 32)
+    reasons.append(f"{side} px for pictures of {shorter} px (the median shorter side)")
+    return (side, side), False
+
+
+def _stem_reason(config: TrainConfig, stem: str, size: tuple[int, int]) -> str:
+    if config.stem:
+        return f"{stem} stem as asked"
+    comparison = "up to" if stem == "small" else "above"
+    return f"{stem} stem for pictures {comparison} {SMALL_STEM_PIXELS} px"
+
+
+def _channels(data: Data, rows: npt.NDArray[np.int64]) -> Any:
+    return "grey" if data.all_grey(rows) else "rgb"
+
+
+def _normalisation(channels: str, facts: Facts) -> Any:
+    return "imagenet" if channels == "rgb" and not facts.small else "measured"
+
+
+def _preprocess(
+    config: TrainConfig,
+    data: Data,
+    rows: npt.NDArray[np.int64],
+    *,
+    size: tuple[int, int],
+    same_size: bool,
+    channels: Any,
+) -> Preprocess:
+    plain = Preprocess(
+        size=size,
+        resize=config.resize or "crop",
+        crop=1.0 if same_size or max(size) <= 96 else 0.875,
+        interpolation=config.interpolation or "bilinear",
+        channels=channels,
+        mean=(0.5,) * CHANNELS[channels],
+        std=(0.5,) * CHANNELS[channels],
+    )
+    how = config.normalize or _normalisation(channels, Facts(pictures=len(rows), size=size))
+    if how == "half":
+        return plain
+    if how == "imagenet" and channels == "rgb":
+        return replace(plain, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    if how == "imagenet":
+        raise UsageError(f"--normalize imagenet is for rgb pictures, these are {channels}; choose half or measured")
+    mean, std = measured_mean_std(data, rows, plain)
+    return replace(plain, mean=mean, std=std)
+
+
+def _augment(
+    config: TrainConfig, data: Data, *, size: tuple[int, int], pictures: int, same_size: bool, reasons: list[str]
+) -> Augment:
+    default, why = default_augment(
+        size=size, pictures=pictures, traits=data.traits, same_size=same_size, resize=config.resize or "crop"
+    )
+    reasons.append(why)
+    asked = {
+        field.name: getattr(config, "augment" if field.name == "geometry" else field.name, None)
+        for field in dataclasses.fields(Augment)
+    }
+    return replace(default, **{name: value for name, value in asked.items() if value is not None})
+
+
+def _batch(config: TrainConfig, values: dict[str, Any], pictures: int, reasons: list[str]) -> int:
+    batch = config.batch or int(values["batch"])
+    if batch > pictures:
+        reasons.append(f"batch {pictures}, all the pictures there are")
+        return pictures
+    if config.accumulate > 1 and math.ceil(batch / config.accumulate) < 2:
+        raise UsageError(f"--accumulate {config.accumulate} leaves parts of one picture from a batch of {batch}")
+    return batch
+
+
+def _precision(device: str, size: tuple[int, int], reasons: list[str]) -> Any:
+    if max(size) <= 16:
+        reasons.append("fp32: pictures this small gain nothing from bf16")
+        return "fp32"
+    if has_bf16_units(device):
+        reasons.append("bf16: the hardware multiplies it")
+        return "bf16"
+    reasons.append("fp32: no bf16 units here")
+    return "fp32"

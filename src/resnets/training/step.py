@@ -1,0 +1,144 @@
+"""One training step: forward, backward, clip, update, average. One path for every precision."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Optimizer = Literal["sgd", "adam", "adamw"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord:
+    """What a step did; tensors stay on the device until somebody asks.
+
+    loss: mean over the batch. gradient_norm: before clipping, None where nothing was clipped. pictures: B.
+    """
+
+    loss: torch.Tensor
+    gradient_norm: torch.Tensor | None
+    pictures: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a batch, ready for the network.
+
+    images: (B, C, H, W) float, channels last. first: head -> labels (B,), -1 where one is missing.
+    second, weight: where pictures were mixed, the other labels and each picture's own share (B,).
+    """
+
+    images: torch.Tensor
+    first: dict[str, torch.Tensor]
+    second: dict[str, torch.Tensor] | None = None
+    weight: torch.Tensor | None = None
+
+
+def train_step(
+    network: nn.Module,
+    parts: Sequence[Callable[[], Part]],
+    optimizer: torch.optim.Optimizer,
+    *,
+    pictures: int,
+    learning_rate: float,
+    label_smoothing: float,
+    clip: float | None,
+    autocast: torch.autocast,
+) -> StepRecord:
+    """One update from the pictures of all `parts`; each part is made, used and let go before the next.
+
+    The loss is the mean over the whole batch, so that parts differ from one large batch in batch norm alone.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    total: torch.Tensor | None = None
+    for make in parts:
+        part = make()
+        with autocast:
+            logits = network(part.images)
+        loss = loss_of(logits, part, label_smoothing) * (len(part.images) / pictures)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total = loss.detach() if total is None else total + loss.detach()
+    norm = None
+    if clip is not None:
+        norm = nn.utils.clip_grad_norm_(network.parameters(), clip, foreach=True)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    if total is None:
+        raise ValueError("a step needs at least one part")
+    return StepRecord(loss=total, gradient_norm=norm, pictures=pictures)
+
+
+def loss_of(
+    logits: torch.Tensor | Mapping[str, torch.Tensor], part: Part, label_smoothing: float
+) -> torch.Tensor:
+    """Cross-entropy in fp32, the mean over pictures that have a label; of several heads, the mean.
+
+    A mixed picture's loss is weight * CE(first) + (1 - weight) * CE(second).
+    """
+    by_head = logits if isinstance(logits, Mapping) else {next(iter(part.first)): logits}
+    losses = []
+    for head, output in by_head.items():
+        loss = _cross_entropy(output.float(), part.first[head], label_smoothing)  # (B, K) -> (B,)
+        if part.second is not None and part.weight is not None:
+            other = _cross_entropy(output.float(), part.second[head], label_smoothing)
+            loss = part.weight * loss + (1 - part.weight) * other
+        losses.append(loss.mean())
+    return torch.stack(losses).mean()
+
+
+def _cross_entropy(logits: torch.Tensor, target: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    present = target >= 0
+    count = present.sum().clamp(min=1)
+    loss = F.cross_entropy(logits, target, reduction="none", ignore_index=-1, label_smoothing=label_smoothing)
+    return loss * (len(target) / count)  # (B,): its mean is the mean over the pictures that have a label
+
+
+def make_optimizer(
+    network: nn.Module, kind: Optimizer, *, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, Adam or AdamW; parameters of one dimension (norms, biases) have no decay."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if kind == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
+    adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+    return adam(groups, lr=0.0, betas=(momentum, 0.999), fused=True)
+
+
+class Average:
+    """An exponential moving average of a network's weights and statistics (EMA), as a network of its own.
+
+    The decay rises as (1 + step) / (10 + step), so that the first steps are forgotten soon.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._pairs = [
+            (ours, theirs)
+            for ours, theirs in zip(_tensors(self.network), _tensors(network), strict=True)
+        ]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move towards the network's present weights, after global step `step` (0 is the first)."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        smooth = [(ours, theirs) for ours, theirs in self._pairs if ours.is_floating_point()]
+        torch._foreach_lerp_([ours for ours, _ in smooth], [theirs for _, theirs in smooth], weight)
+        for ours, theirs in self._pairs:
+            if not ours.is_floating_point():
+                ours.copy_(theirs)
+
+
+def _tensors(network: nn.Module) -> list[torch.Tensor]:
+    """Parameters and buffers, the very tensors that the optimiser and batch norm change in place."""
+    return [tensor.detach() for tensor in [*network.parameters(), *network.buffers()]]

@@ -1,0 +1,179 @@
+"""Whose names a weights file uses, how they become ours (torchvision's), and which network its shapes are of."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from resnets.base.errors import ModelFileError
+from resnets.base.text import printable, shortened
+from resnets.labels import LABEL
+from resnets.networks import VARIANTS, ResNetSpec, build
+from resnets.weights.header import shown
+
+Shapes = dict[str, tuple[int, ...]]
+
+STEMS = ("conv1.weight", "conv1.0.weight")  # the first layer, by which a prefix is found
+COUNTER = "num_batches_tracked"  # of no use in evaluation, and old files lack it
+HEADS = ("fc.", "heads.")
+LAST_LAYERS = ("linear", "last_linear", "classifier", "head")  # what other programs call `fc`
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")  # only for the words
+BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """Tensors of a file under our names.
+
+    tensors: our name -> tensor. sources: our name -> the file's. layout: in words. others: names of the file that
+    are outside the network. akamaster: the names are those of akamaster's CIFAR networks.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    sources: dict[str, str]
+    layout: str
+    others: tuple[str, ...] = ()
+    akamaster: bool = False
+
+
+def by_our_names(tensors: Mapping[str, torch.Tensor], path: Path, *, prefix: str | None = None) -> Named:
+    """Take wrappers off the names and translate them.
+
+    prefix: what the names of the network begin with, where a file holds several networks.
+    Raises ModelFileError where no residual network's names, or those of several networks, are found.
+    """
+    prefix = _prefix(tensors, path) if prefix is None else prefix
+    inside = {name.removeprefix(prefix): name for name in tensors if name.startswith(prefix)}
+    others = tuple(name for name in tensors if not name.startswith(prefix))
+    renamed = {_our_name(name, inside): name for name in inside}
+    words = "torchvision's names"
+    akamaster = "linear.weight" in inside and not any("downsample" in name for name in renamed)
+    if akamaster:
+        words = "akamaster's CIFAR names"
+    elif set(renamed) != set(inside):
+        words = "translated names"
+    layout = f"{words} behind {printable(prefix)!r}" if prefix else words
+    named = {ours: tensors[theirs] for ours, theirs in renamed.items()}
+    sources = {ours: prefix + theirs.removeprefix(prefix) for ours, theirs in renamed.items()}
+    return Named(tensors=named, sources=sources, layout=layout, others=others, akamaster=akamaster)
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor belongs to a head; all the others are the body."""
+    return name.startswith(HEADS)
+
+
+def channels_of(tensors: Mapping[str, torch.Tensor]) -> int | None:
+    """The channels of the pictures the first layer takes, where there is one that is known."""
+    stem = next((tensors[name] for name in STEMS if name in tensors), None)
+    return None if stem is None or stem.ndim != 4 else stem.shape[1]
+
+
+def outputs_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Head name -> number of classes, from the shapes of the last layers."""
+    outputs = {}
+    for name, value in tensors.items():
+        if name == "fc.weight":
+            outputs[LABEL] = value.shape[0]
+        elif name.startswith("heads.") and name.endswith(".weight"):
+            outputs[name.removeprefix("heads.").removesuffix(".weight")] = value.shape[0]
+    return outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """The network of some tensors; twins are other names whose networks have the very same shapes."""
+
+    name: str
+    spec: ResNetSpec
+    twins: tuple[str, ...]
+
+
+def recognise(tensors: Mapping[str, torch.Tensor], path: Path) -> Recognised:
+    """Which of VARIANTS the tensors are of, whatever their heads, input channels and stem.
+
+    Raises ModelFileError where none fits, with the nearest and what differs.
+    """
+    found: Shapes = {name: tuple(value.shape) for name, value in tensors.items() if _counts(name)}
+    depths = _depths(found)
+    fits: list[tuple[str, ResNetSpec]] = []
+    nearest: tuple[int, str, str] | None = None
+    for name, spec in _candidates(depths, channels_of(tensors)):
+        expected = body_shapes(spec)
+        differing = [tensor for tensor in expected.keys() | found.keys() if expected.get(tensor) != found.get(tensor)]
+        if not differing:
+            fits.append((name, spec))
+        elif nearest is None or len(differing) < nearest[0]:
+            first = min(differing)
+            misfit = f"{first} is {_shape(found.get(first))}, expected {_shape(expected.get(first))}"
+            nearest = (len(differing), name, misfit)
+    if fits:
+        (name, spec), *twins = fits
+        return Recognised(name=name, spec=spec, twins=tuple(twin for twin, _ in twins))
+    described = f"{'-'.join(map(str, depths)) or 'no'} blocks a stage"
+    hint = f"; nearest is {nearest[1]}: {printable(nearest[2])}" if nearest else ""
+    raise ModelFileError(
+        f"{shown(path)} has {described} and fits no network known here{hint}; "
+        "if you know the network, name it or give its ResNetSpec (model=)"
+    )
+
+
+def body_shapes(spec: ResNetSpec) -> Shapes:
+    """Name -> shape of everything but heads and counters, without taking memory."""
+    with torch.device("meta"):
+        state = build(replace(spec, heads=())).state_dict()
+    return {name: tuple(value.shape) for name, value in state.items() if _counts(name)}
+
+
+def _candidates(depths: tuple[int, ...], channels: int | None) -> list[tuple[str, ResNetSpec]]:
+    """Networks of these depths: first as they are listed, then with the other common stem."""
+    same = [(name, spec) for name, spec in VARIANTS.items() if spec.depths == depths]
+    swapped = [(name, replace(spec, stem="small")) for name, spec in same if spec.stem == "imagenet"]
+    swapped += [(name, replace(spec, stem="imagenet")) for name, spec in same if spec.stem == "small"]
+    return [(name, replace(spec, heads=(), in_channels=channels or 3)) for name, spec in same + swapped]
+
+
+def _counts(name: str) -> bool:
+    return not is_head(name) and not name.endswith(COUNTER)
+
+
+def _depths(shapes: Shapes) -> tuple[int, ...]:
+    blocks: dict[int, set[int]] = {}
+    for name in shapes:
+        match = BLOCK.match(name)
+        if match:
+            blocks.setdefault(int(match[1]), set()).add(int(match[2]))
+    return tuple(len(blocks[stage]) for stage in sorted(blocks))
+
+
+def _prefix(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
+    """What stands before the network's first layer; it must be one, and the shortest must be alone."""
+    found = {name[: -len(stem)] for stem in STEMS for name in tensors if name == stem or name.endswith("." + stem)}
+    outer = sorted(prefix for prefix in found if not BLOCK.search(prefix))
+    if not outer:
+        names = shortened(sorted(tensors), most=3)
+        raise ModelFileError(
+            f"{shown(path)} has no residual network's names (no {STEMS[0]}); it has {len(tensors)} tensors: {names}; "
+            "networks of torchvision, timm and akamaster are known here"
+        )
+    if len(outer) > 1:
+        raise ModelFileError(
+            f"{shown(path)} holds {len(outer)} networks, named {shortened(outer)}; say which with prefix="
+        )
+    return outer[0]
+
+
+def _our_name(name: str, names: Mapping[str, str]) -> str:
+    first, _, rest = name.partition(".")
+    if first in LAST_LAYERS and rest in ("weight", "bias"):
+        return f"fc.{rest}"
+    inner = re.fullmatch(r"(?:fc|classifier|head)\.(?:\d+|fc|linear)\.(weight|bias)", name)
+    if inner and sum(bool(re.match(r"(?:fc|classifier|head)\..*\.weight$", other)) for other in names) == 1:
+        return f"fc.{inner[1]}"  # the only linear layer of an nn.Sequential
+    return re.sub(r"^(layer\d+\.\d+\.)shortcut\.", r"\1downsample.", name)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "not there" if shape is None else str(list(shape))

@@ -1,0 +1,33 @@
+"""What is taken for granted of weights that come without preprocessing and class names; always said, never silent."""
+
+import csv
+import functools
+from importlib import resources
+
+from resnets.labels import Head
+from resnets.preprocess import Preprocess
+
+IMAGENET_CLASSES = 1000
+IMAGENET = Preprocess(size=(224, 224), crop=0.875, interpolation="bicubic")
+CIFAR = Preprocess(size=(32, 32), crop=1.0)  # akamaster trained with ImageNet's mean and deviation
+CIFAR10_CLASSES = (  # in the order of the data set's own numbers
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
+
+@functools.cache
+def imagenet_head() -> Head:
+    """ImageNet-1k: ids are WordNet ids in sorted order, which is the order of the weights; two names occur twice."""
+    text = resources.files("resnets.weights").joinpath("imagenet_classes.csv").read_text("utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    return Head(ids=tuple(row["wnid"] for row in rows), names=tuple(row["name"] for row in rows))
+
+
+def cifar10_head() -> Head:
+    """CIFAR-10's classes; their names are their ids."""
+    return Head(ids=CIFAR10_CLASSES)
+
+
+def numbered_head(classes: int) -> Head:
+    """Classes without names: their positions, as text."""
+    return Head(ids=tuple(map(str, range(classes))))

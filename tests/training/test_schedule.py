@@ -1,0 +1,32 @@
+import pytest
+
+from resnets.training.schedule import rate
+
+
+def rates(schedule: str, steps: int = 100, warmup: int = 10) -> list[float]:
+    return [rate(s, schedule=schedule, peak=1.0, steps=steps, warmup_steps=warmup) for s in range(steps)]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_warm_up_rises_linearly_and_reaches_the_peak_at_its_end(schedule: str) -> None:
+    assert rates(schedule)[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
+    assert rates(schedule)[10] == pytest.approx(1.0)
+
+
+def test_cosine_is_half_the_peak_in_the_middle_and_nearly_zero_at_the_end() -> None:
+    assert rates("cosine")[55] == pytest.approx(0.5)
+    assert rates("cosine")[99] == pytest.approx(0.0, abs=4e-4)
+
+
+def test_step_decay_follows_the_papers_cifar_schedule() -> None:
+    # He et al. 2015, section 4.2: divided by 10 at 32,000 and 48,000 of 64,000 steps
+    at = [rate(s, schedule="step", peak=0.1, steps=64_000, warmup_steps=0) for s in (31_999, 32_000, 47_999, 48_000)]
+    assert at == pytest.approx([0.1, 0.01, 0.01, 0.001])
+
+
+def test_one_cycle_rises_for_at_least_three_tenths_and_falls_to_zero() -> None:
+    values = rates("one-cycle", warmup=0)
+    assert values[29] == pytest.approx(1.0)
+    assert values[:30] == sorted(values[:30])
+    assert values[30:] == sorted(values[30:], reverse=True)
+    assert values[99] == pytest.approx(1 / 70)
