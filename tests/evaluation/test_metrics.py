@@ -92,7 +92,9 @@ def test_each_interval_holds_its_figure(logits: np.ndarray, truth: np.ndarray) -
 
 
 def test_figures_are_plain_json_with_the_fixed_keys() -> None:
-    figures = head_figures(np.eye(6, dtype=np.float32), np.arange(6), head=Head(ids=tuple("abcdef")), listed=[0, 2])
+    figures = head_figures(
+        np.eye(6, dtype=np.float32), np.arange(6), head=Head(ids=tuple("abcdef")), listed=[0, 2]
+    )
     values = json.loads(json.dumps(figures.to_json(), allow_nan=False))
     fixed = {"n", "top1", "top1_interval", "top5", "loss", "macro_recall", "calibration_error", "classes"}
     assert fixed <= values.keys()

@@ -4,6 +4,7 @@ Names that are not UTF-8 carry lone surrogates (PEP 383), one a byte: U+DC80 to 
 """
 
 import unicodedata
+from collections.abc import Sequence
 
 # control, format (bidirectional overrides, zero width), surrogate, unassigned and private, line and paragraph ends
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -12,7 +13,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")  # what spreadsheets ta
 
 
 def printable(text: str) -> str:
-    r"""The text with everything that does not show as itself escaped (`\x1b`, `\u202e`); one line, safe in a terminal."""
+    r"""The text in one line that is safe in a terminal: what does not show as itself is escaped (`\x1b`)."""
     if text.isprintable():
         return text
     return "".join(_escaped(character) for character in text)
@@ -23,17 +24,10 @@ def csv_cell(text: str) -> str:
     return "'" + text if text.startswith(_FORMULA_STARTS) else text
 
 
-def utf8(text: str) -> str:
-    r"""The text with lone surrogates escaped (`\xff`), for files that hold nothing but UTF-8, such as Parquet."""
-    if not any("\ud800" <= character <= "\udfff" for character in text):
-        return text
-    return "".join(_escaped(character) if "\ud800" <= character <= "\udfff" else character for character in text)
-
-
-def shortened(names: "list[str] | tuple[str, ...]", *, most: int = 5) -> str:
-    """Names for one line of a message: the first few, quoted, and how many more there are."""
-    shown = ", ".join(f"'{printable(name)}'" for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def some(names: Sequence[str], limit: int = 3) -> str:
+    """Names for one line of a message: up to `limit` of them, quoted, and how many more there are."""
+    quoted = ", ".join(f"'{printable(name)}'" for name in names[:limit])
+    return quoted if len(names) <= limit else f"{quoted} and {len(names) - limit} more"
 
 
 def _escaped(character: str) -> str:

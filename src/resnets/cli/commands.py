@@ -198,7 +198,7 @@ def _keyword(option: Option, group: Group) -> inspect.Parameter:
         metavar=option.metavar or METAVARS.get(hint),
         converter=None if hint is bool else _converter(option),
     )
-    annotation: Any = typing.Annotated[hint, parameter]  # type: ignore[valid-type]
+    annotation: Any = typing.Annotated[hint, parameter]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from resnets.base.text import printable
-from resnets.cli.terminal import Terminal
+from resnets.cli.terminal import Report, Terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,11 +18,9 @@ Column = tuple[str, int, Callable[[Event], str]]  # heading, width, the cell
 
 
 @contextlib.contextmanager
-def watching(terminal: Terminal) -> Iterator[Callable[[Event], None]]:
-    """Yield what a training run calls with its events."""
-    if terminal.quiet:
-        yield lambda event: None
-    elif terminal.interactive:
+def watching(terminal: Terminal) -> Iterator["Watch"]:
+    """Yield what a training run calls with its events, and its `progress` with what is read before and after."""
+    if terminal.interactive:
         with terminal.live() as show:
             yield Watch(terminal, show=show)
     else:
@@ -38,6 +36,7 @@ class Watch:
         self.columns: list[Column] = []
         self.loss: float | None = None
         self.first: tuple[int, float] | None = None  # step and time
+        self.lines: dict[str, Report] = {}  # of `progress`, where there is no live display
 
     def __call__(self, event: Event) -> None:
         match event["event"]:
@@ -54,6 +53,13 @@ class Watch:
                 if "text" in event:
                     self.terminal.note(kind + printable(event["text"]))
 
+    def progress(self, label: str, done: int, total: int | None) -> None:
+        """Draw how far something other than training is."""
+        if self.show is not None:
+            self.show(self.line([label], done, total, [f"{done:,}/{total:,}" if total else f"{done:,}"]))
+        else:
+            self.lines.setdefault(label, self.terminal.lines(label))(done, total)
+
     def epoch(self, event: Event) -> None:
         """Print the line of an epoch that ended, after the headings if it is the first."""
         if not self.columns:
@@ -66,22 +72,29 @@ class Watch:
 
     def bar(self, event: Event) -> "RenderableType":
         """epoch 3/40 ━━━━━━━━ 45/90  loss 0.532  1,234/s  0:12 left"""
+        after = [f"{event['batch']}/{event['batches']}"]
+        if self.loss is not None:
+            after.append(f"loss {self.loss:.3f}")
+        if self.terminal.console.width >= NARROW_COLUMNS:
+            after.append(f"{event['images_per_second']:,.0f}/s")
+        after.append(self.remaining(event["step"], event["steps"]))
+        return self.line([f"epoch {event['epoch']}/{event['epochs']}"], event["batch"], event["batches"], after)
+
+    def line(self, before: list[str], done: int, total: int | None, after: list[str]) -> "RenderableType":
+        """Texts, a bar that takes the width that is left, texts."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        line = Table.grid(expand=True, padding=(0, 1))
-        cells: list[RenderableType] = [f"epoch {event['epoch']}/{event['epochs']}"]
-        cells.append(ProgressBar(total=event["batches"], completed=event["batch"]))
-        cells.append(f"{event['batch']}/{event['batches']}")
-        if self.loss is not None:
-            cells.append(f"loss {self.loss:.3f}")
-        if self.terminal.console.width >= NARROW_COLUMNS:
-            cells.append(f"{event['images_per_second']:,.0f}/s")
-        cells.append(self.remaining(event["step"], event["steps"]))
+        grid = Table.grid(expand=True, padding=(0, 1))
+        cells: list[RenderableType] = [
+            *before,
+            ProgressBar(total=total, completed=done, pulse=total is None),
+            *after,
+        ]
         for cell in cells:
-            line.add_column(ratio=None if isinstance(cell, str) else 1, no_wrap=True)
-        line.add_row(*cells)
-        return line
+            grid.add_column(ratio=None if isinstance(cell, str) else 1, no_wrap=True)
+        grid.add_row(*cells)
+        return grid
 
     def remaining(self, step: int, steps: int) -> str:
         """The time the rest will take at the rate so far."""

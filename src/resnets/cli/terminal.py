@@ -3,10 +3,13 @@
 import contextlib
 import json
 import logging
+import os
+import shutil
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnets.base.text import printable
@@ -77,13 +80,16 @@ class Terminal:
             raise OutputClosed from error
 
     def note(self, text: str) -> None:
-        """One line on stderr, above a live display; nothing with --quiet."""
-        if self.quiet:
-            return
+        """One line on stderr; nothing with --quiet."""
+        if not self.quiet:
+            self.remark(text)
+
+    def remark(self, text: str) -> None:
+        """One line on stderr, above a live display."""
         if self._console is not None:
             from rich.text import Text
 
-            self.console.print(Text(text), soft_wrap=True)
+            self.console.print(Text(text))
         else:
             print(text, file=sys.stderr, flush=True)
 
@@ -96,7 +102,7 @@ class Terminal:
             with self._bar(label, unit) as report:
                 yield report
         else:
-            yield self._lines(label, unit)
+            yield self.lines(label, unit)
 
     @contextlib.contextmanager
     def _bar(self, label: str, unit: str) -> Iterator[Report]:
@@ -119,7 +125,8 @@ class Terminal:
             task = bar.add_task(label, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-    def _lines(self, label: str, unit: str) -> Report:
+    def lines(self, label: str, unit: str = "") -> Report:
+        """Progress as a line now and then, for a stderr that is no terminal."""
         last = time.monotonic()
 
         def report(done: int, total: int | None) -> None:
@@ -168,8 +175,19 @@ class _Lines(logging.Handler):
         self.terminal = terminal
 
     def emit(self, record: logging.LogRecord) -> None:
-        kind = "warning: " if record.levelno >= logging.WARNING else ""
-        self.terminal.note(kind + printable(record.getMessage()))
+        kind = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        self.terminal.remark(kind + printable(record.getMessage()))
+
+
+def own_command() -> list[str]:
+    """What to type to run this program again, as it was run this time."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return [sys.executable, "-m", "resnets"]
+    found = shutil.which("resnets")
+    if program.name != "resnets" or (found is not None and os.path.samefile(found, program)):
+        return ["resnets"]
+    return [str(program)]
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:

@@ -1,4 +1,4 @@
-"""File names as text: what is not UTF-8 has a form that can be stored and shown, and keeps its bytes."""
+"""File names as text: what is not UTF-8 has a form that can be stored, and nothing that a terminal would obey."""
 
 
 def displayed(name: str) -> str:
@@ -16,7 +16,12 @@ def from_bytes(name: bytes) -> str:
     return name.decode("utf-8", errors="surrogateescape")
 
 
+def shown(name: str) -> str:
+    """A name for a message or a terminal: control characters, and those that turn writing round, are escaped."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in displayed(name))
+
+
 def some(names: list[str], limit: int = 3) -> str:
-    """Up to `limit` quoted names and how many more there are, for a one-line message; control characters escaped."""
+    """Up to `limit` names in quotes, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(repr(displayed(name)) for name in names[:limit]) + more
+    return ", ".join(f"'{shown(name)}'" for name in names[:limit]) + more

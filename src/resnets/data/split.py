@@ -30,8 +30,9 @@ def divide(
 ) -> list[str]:
     """The part of every picture: the names in `shares`, and `train` for what they leave.
 
-    classes: (n,) what the shares are kept for; contents: n hashes; groups: n, None where a picture has no group.
-    A part of share s gets ceil(s * n) pictures where groups allow it, divided among the classes by largest remainder.
+    classes: (n,) what the shares are kept for. contents: n hashes. groups: n, None where a picture has no group.
+    A part with share s gets ceil(s * n) pictures, divided among the classes by largest remainder, as far as groups
+    allow it.
     """
     members = _together(contents, groups)
     keys = [min(_order_key(contents[row], seed) for row in rows) for rows in members]
@@ -79,7 +80,7 @@ def _together(contents: Sequence[bytes], groups: Sequence[Hashable] | None) -> l
 
 
 def _quotas(sizes: Mapping[int, int], shares: Mapping[str, float]) -> dict[int, dict[str, int]]:
-    """class -> part -> how many pictures: ceil(share * n) in all, by largest remainder, one of each class left over."""
+    """class -> part -> how many pictures; one of each class is left for training."""
     quotas: dict[int, dict[str, int]] = {name: {} for name in sizes}
     for part, share in shares.items():
         room = {name: sizes[name] - 1 - sum(quotas[name].values()) for name in sizes}
@@ -96,7 +97,7 @@ def _quotas(sizes: Mapping[int, int], shares: Mapping[str, float]) -> dict[int, 
 
 
 def _fill(sizes: list[int], quota: Mapping[str, int]) -> list[str]:
-    """Groups in order to parts in order: the first part that at least half of a group fits in; the last group trains."""
+    """The part of each group: the first that has room for half of the group at least; the last group trains."""
     left = dict(quota)
     parts = []
     for size in sizes[:-1]:

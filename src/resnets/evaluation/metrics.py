@@ -68,7 +68,7 @@ class Answers:
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
-        return self.predicted == self.truth
+        return np.equal(self.predicted, self.truth)
 
 
 def answers(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> Answers:
@@ -86,7 +86,11 @@ def answers(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> An
 
 
 def head_figures(
-    logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], *, head: Head, listed: Collection[int] | None = None
+    logits: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.int64],
+    *,
+    head: Head,
+    listed: Collection[int] | None = None,
 ) -> HeadFigures:
     """All figures of one head over n >= 1 pictures.
 

@@ -28,7 +28,10 @@ def wilson(right: int, n: int) -> Interval | None:
 
 
 def bootstrap(
-    strata: npt.NDArray[np.int64], figures: Callable[[Rows], npt.NDArray[np.float64]], *, resamples: int = RESAMPLES
+    strata: npt.NDArray[np.int64],
+    figures: Callable[[Rows], npt.NDArray[np.float64]],
+    *,
+    resamples: int = RESAMPLES,
 ) -> list[Interval]:
     """95% percentile intervals of several figures, resampling rows within each stratum (class). Efron 1979.
 
@@ -40,7 +43,8 @@ def bootstrap(
     start, count = np.repeat(starts, counts), np.repeat(counts, counts)
     generator = np.random.Generator(np.random.PCG64(0))
     values = [
-        figures(by_class[start + (generator.random(len(strata)) * count).astype(np.int64)]) for _ in range(resamples)
+        figures(by_class[start + (generator.random(len(strata)) * count).astype(np.int64)])
+        for _ in range(resamples)
     ]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(np.stack(values), [tail, 1 - tail], axis=0)

@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from resnets.networks.resnet import ResNet, build
     from resnets.networks.spec import ResNetSpec, stem_for
-    from resnets.networks.summary import Summary, summary
     from resnets.networks.variants import VARIANTS, variant
 
 _WHERE = {
     "ResNet": "resnet",
     "ResNetSpec": "spec",
-    "Summary": "summary",
     "VARIANTS": "variants",
     "build": "resnet",
     "stem_for": "spec",
-    "summary": "summary",
     "variant": "variants",
 }
 
-__all__ = ["VARIANTS", "ResNet", "ResNetSpec", "Summary", "build", "stem_for", "summary", "variant"]
+__all__ = ["VARIANTS", "ResNet", "ResNetSpec", "build", "stem_for", "variant"]
 
 
 def __getattr__(name: str) -> Any:

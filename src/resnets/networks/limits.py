@@ -25,11 +25,10 @@ NUMBERS = {  # field: lowest, highest
 CLASSES = (1, 1_000_000)
 
 
-def whole(name: str, value: Any, lowest: int, highest: int) -> int:
+def whole(name: str, value: Any, lowest: int, highest: int, *, of: str = "ResNetSpec") -> int:
+    """The number, if it is one from lowest to highest; else a UsageError that names the field."""
     if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-        raise UsageError(
-            f"ResNetSpec.{name} must be a whole number from {lowest} to {highest}, got {_shown(value)}"
-        )
+        raise UsageError(f"{of}.{name} must be a whole number from {lowest} to {highest}, got {_shown(value)}")
     return value
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from resnets.base.errors import UsageError
 from resnets.labels import LABEL
 from resnets.networks.blocks import BasicBlock, Bottleneck, PreactBasic, PreactBottleneck
+from resnets.networks.heads import Hidden, heads_of
 from resnets.networks.layers import norm, norm_act
 from resnets.networks.pooled import DawnBlock, Opening, VanillaBlock
 from resnets.networks.spec import Place, ResNetSpec
@@ -26,14 +27,14 @@ BLOCKS = {
     "dawn": DawnBlock,
     "vanilla": VanillaBlock,
 }
-MAX_POOL_SCALE = 0.125  # of ResNet-9's logits (Page 2018)
+ENDS_IN_A_SCALE = (BasicBlock, Bottleneck, PreactBasic, PreactBottleneck, VanillaBlock)
 
 
 def build(
     name_or_spec: str | ResNetSpec,
     *,
     num_classes: int | None = None,
-    heads: Mapping[str, int] | None | EllipsisType = ...,
+    heads: Mapping[str, int] | EllipsisType | None = ...,
     in_channels: int | None = None,
 ) -> "ResNet":
     """A network with random weights, from a variant's name or a spec.
@@ -82,12 +83,16 @@ class ResNet(nn.Module):
         x = self.maxpool(self.stem(images))  # (B, C, H, W) -> (B, 64, H/4, W/4)
         for stage in self.stages():
             x = stage(x)  # each doubles the channels; all but the first halve the sides
-        return self.classify(self.pool(x))
+        return self.classify(self.pool(self.finish(x)))
 
     def stem(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 64, H/2, W/2): what is there before the max pool."""
         x: Tensor = self.conv1(images)
         return x if self.bn1 is None else norm_act(self.bn1, x, act=self.act1)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The norm and ReLU that pre-activation blocks leave to their successor; (B, F, H, W) throughout."""
+        return x if self.norm is None else norm_act(self.norm, x, act=self.act)
 
     def stages(self) -> Iterator[nn.Module]:
         for number in range(1, len(self.spec.depths) + 1):
@@ -95,7 +100,6 @@ class ResNet(nn.Module):
 
     def pool(self, x: Tensor) -> Tensor:
         """(B, F, H, W) -> (B, F)."""
-        x = x if self.norm is None else norm_act(self.norm, x, act=self.act)
         pooled: Tensor = self.avgpool(x)
         return pooled.flatten(1)
 
@@ -115,6 +119,7 @@ class ResNet(nn.Module):
         x = self.maxpool(maps["stem"])
         for number, stage in enumerate(self.stages(), 1):
             maps[f"stage{number}"] = x = stage(x)
+        maps[f"stage{number}"] = x = self.finish(x)
         return {**maps, "pooled": self.pool(x)}
 
 
@@ -122,55 +127,12 @@ def block_at(spec: ResNetSpec, place: Place) -> nn.Module:
     return Opening(spec, place) if spec.pooled_stages and place.opens else BLOCKS[spec.block](spec, place)
 
 
-class Hidden(nn.Linear):
-    """A fully connected layer with a ReLU: (B, F) -> (B, hidden)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.relu(super().forward(x))
-
-
-class ScaledLinear(nn.Linear):
-    """A linear layer without bias whose logits are divided by 8: (B, F) -> (B, K)."""
-
-    def __init__(self, features: int, classes: int) -> None:
-        super().__init__(features, classes, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) * MAX_POOL_SCALE
-
-
-class Heads(nn.Module):
-    """Several linear heads on the same features: (B, F) -> {name: (B, K)}, in order.
-
-    A head may have any name, `type` or `a.b` too: a dot is kept out of the module's name as `%2E`, and the
-    modules are set without the check that refuses names which `nn.Module` itself has.
-    """
-
-    def __init__(self, heads: dict[str, nn.Module]) -> None:
-        super().__init__()
-        for name, head in heads.items():
-            self._modules[name.replace("%", "%25").replace(".", "%2E")] = head
-        self.names = tuple(heads)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {name: head(x) for name, head in zip(self.names, self.children(), strict=True)}
-
-
-def heads_of(spec: ResNetSpec) -> tuple[nn.Module | None, Heads | None]:
-    """(`fc`, `heads`), of which one at most is there."""
-    linear = nn.Linear if spec.pool == "average" else ScaledLinear
-    made = {name: linear(spec.hidden or spec.features, classes) for name, classes in spec.heads}
-    if len(made) == 1:
-        return next(iter(made.values())), None
-    return None, Heads(dict(made)) if made else None
-
-
-def initialise(network: nn.Module) -> None:
+def initialise(network: ResNet) -> None:
     """Convolutions as He et al. 2015b, fan out; where the spec says so, each branch's last scale is zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    if isinstance(network, ResNet) and network.spec.zero_last:
+    if network.spec.zero_last:
         for block in (block for stage in network.stages() for block in stage.children()):
-            if hasattr(block, "last"):
-                nn.init.zeros_(getattr(block, block.last).weight)
+            if isinstance(block, ENDS_IN_A_SCALE):
+                nn.init.zeros_(block.get_parameter(f"{block.last}.weight"))

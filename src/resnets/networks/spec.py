@@ -24,7 +24,7 @@ class Place:
     """Where one block stands in its network.
 
     channels, inner, out: coming in, inside, going out. opens: it is its stage's first.
-    stride: what the block divides the sides by. blur: a blur follows the strided convolution and does the striding.
+    stride: what the block divides the sides by. blur: a blur does it, behind the convolution that else would.
     dilation, dilation_after: of the first 3×3 convolution, and of those behind it.
     drop_path: the probability with which the branch is left out of a picture's pass in training.
     """

@@ -1,6 +1,6 @@
 """Checkpoints: all that a run needs to go on exactly, written whole or not at all, two of them kept.
 
-A checkpoint is a folder `checkpoint/step-N`: `network`, `average` (EMA) and `optimizer` as safetensors, `best` (the
+A checkpoint is a folder `checkpoint/step-N`: `network`, `average` (EMA), `optimizer` as safetensors, `best` (the
 model file as it stood then) and `state.json` with counters and the hash of every other file. `latest` names one.
 """
 
@@ -38,7 +38,12 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    run: Path, *, step: int, tensors: Mapping[str, Mapping[str, torch.Tensor]], state: dict[str, Any], best: Path | None
+    run: Path,
+    *,
+    step: int,
+    tensors: Mapping[str, Mapping[str, torch.Tensor]],
+    state: dict[str, Any],
+    best: Path | None,
 ) -> Path:
     """Write `checkpoint/step-N` beside its place, flush it, rename it, let `latest` name it, prune older ones.
 
@@ -83,7 +88,9 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
         shutil.rmtree(part, ignore_errors=True)
     latest = root / "latest"
     named = latest.read_text().strip() if latest.exists() else ""
-    newest_first = sorted(_folders(root), key=lambda folder: (folder.name == named, _step_of(folder)), reverse=True)
+    newest_first = sorted(
+        _folders(root), key=lambda folder: (folder.name == named, _step_of(folder)), reverse=True
+    )
     damaged = []
     for folder in newest_first:
         problem = _damage(folder)

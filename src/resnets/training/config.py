@@ -27,15 +27,17 @@ class TrainConfig:
     # the network
     model: str | None = option(None, "the network's name; `resnets models` lists them")
     weights: str | None = option(None, "start from these weights: a file, or none")
-    stem: Literal["imagenet", "small"] | None = option(
-        None, "first layers: imagenet (7x7 stride 2 and pooling) or small (3x3 stride 1)"
+    stem: Literal["own", "imagenet", "small"] | None = option(
+        None, "first layers: the network's own, imagenet (7x7 stride 2, pooling) or small (3x3 stride 1)"
     )
     zero_last: bool = option(True, "start every block as the identity: last norm scale 0")
 
     # the picture
     size: str | None = option(None, "the network's input in pixels: N or HxW")
     channels: Literal["grey", "rgb", "rgba"] | None = option(None, "the channels pictures are converted to")
-    resize: Literal["crop", "squash"] | None = option(None, "keep the aspect ratio and crop, or squash to the size")
+    resize: Literal["crop", "squash"] | None = option(
+        None, "keep the aspect ratio and crop, or squash to the size"
+    )
     normalize: Literal["imagenet", "half", "measured"] | None = option(
         None, "mean and deviation: ImageNet's, 0.5, or measured on the training pictures"
     )
@@ -56,7 +58,9 @@ class TrainConfig:
     weight_decay: float | None = option(None, "weight decay; norms and biases have none")
     schedule: Literal["cosine", "step", "one-cycle", "constant"] | None = option(None, "the course of the rate")
     warmup: float | None = option(None, "epochs over which the rate rises to its peak")
-    decay_at: tuple[float, ...] = option((0.5, 0.75), "step schedule: shares of the run after which the rate drops")
+    decay_at: tuple[float, ...] = option(
+        (0.5, 0.75), "step schedule: shares of the run after which the rate drops"
+    )
     decay_factor: float = option(0.1, "step schedule: what the rate is multiplied by")
     label_smoothing: float | None = option(None, "share of the target spread over all classes")
     clip: float | None = option(None, "largest gradient norm; larger ones are scaled down")
@@ -70,7 +74,9 @@ class TrainConfig:
     scale: float | None = option(None, "random resized crop: smallest share of the picture's area")
     flip: bool | None = option(None, "mirror half of the pictures")
     colour: float | None = option(None, "strength of brightness, contrast and saturation changes; 0 is off")
-    policy: Literal["none", "randaugment", "trivialaugment"] | None = option(None, "a published augmentation policy")
+    policy: Literal["none", "randaugment", "trivialaugment"] | None = option(
+        None, "a published augmentation policy"
+    )
     erasing: float | None = option(None, "share of pictures with a random rectangle erased")
     mixup: float | None = option(None, "alpha of mixup; 0 is off")
     cutmix: float | None = option(None, "alpha of cutmix; 0 is off")
@@ -128,7 +134,9 @@ class TrainConfig:
             if getattr(self, name) is not None and chosen not in (None, wanted):
                 raise UsageError(f"{flag_of(name)} belongs to {flag_of(other)} {wanted}, not to {chosen}")
         if self.all_train and self.early_stop is not None:
-            raise UsageError("--early-stop needs validation pictures, which --all-train trains on; give one of them")
+            raise UsageError(
+                "--early-stop needs validation pictures, which --all-train trains on; give one of them"
+            )
         if self.batch is not None and self.accumulate > self.batch:
             raise UsageError(f"--accumulate {self.accumulate} cannot divide a batch of {self.batch} pictures")
 
@@ -161,9 +169,13 @@ def changed(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def write_config(path: Path, *, data: str, asked: TrainConfig, resolved: TrainConfig) -> None:
-    """Write `config.toml`: the resolved options, which repeat the run, then what was asked for."""
-    lines = ["# resnets train --config THIS FILE repeats the run", f"data = {_toml(data)}", ""]
+def write_config(path: Path, *, data: str | None, asked: TrainConfig, resolved: TrainConfig) -> None:
+    """Write `config.toml`: the resolved options, which repeat the run, then what was asked for.
+
+    data: where the pictures are, None where they were in memory.
+    """
+    lines = ["# resnets train --config THIS FILE repeats the run"]
+    lines += [f"data = {_toml(data)}", ""] if data is not None else ["# the data was in memory", ""]
     for field in dataclasses.fields(resolved):
         value = getattr(resolved, field.name)
         if value is not None:

@@ -1,9 +1,12 @@
 """The training loop: epochs of steps, validation, the best network kept, checkpoints, a stop at any step."""
 
+import copy
 import math
+import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,11 @@ import torch
 from torch import nn
 
 from resnets.base.errors import NotFinite
+from resnets.base.files import write_bytes
 from resnets.base.streams import step_seed
-from resnets.data.batches import Batch, Pictures, training_batches
+from resnets.data.batches import Batch, training_batches
 from resnets.data.dataset import Data
-from resnets.evaluation.predict import TorchBackend, classify
+from resnets.networks.resnet import ResNet
 from resnets.training import run as folder
 from resnets.training.checkpoint import (
     Checkpoint,
@@ -23,11 +27,14 @@ from resnets.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from resnets.training.gallery import Gallery
 from resnets.training.plan import Plan
 from resnets.training.prepare import prepare
 from resnets.training.schedule import rate
 from resnets.training.signals import Stop
-from resnets.training.step import Average, StepRecord, make_optimizer, train_step
+from resnets.training.step import Average, Part, StepRecord, make_optimizer, train_step
+from resnets.training.tracking import Trackers
+from resnets.training.validate import validation_figures
 from resnets.weights.modelfile import Model, save
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -70,14 +77,17 @@ class Training:
         origin: dict[str, Any],
         events: folder.Events,
         on_event: OnEvent,
-        pictures: dict[str, Pictures],
+        gallery: Gallery,
         stop: Stop,
     ) -> None:
         config = plan.config
         self.plan, self.data, self.run, self.origin = plan, data, run, origin
-        self.events, self.on_event, self.pictures, self.stop = events, on_event, pictures, stop
+        self.events, self.on_event, self.gallery, self.stop = events, on_event, gallery, stop
+        self.trackers = Trackers({})
         self.device = torch.device(config.device or "cpu")
-        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.pictures = gallery.training(plan.preprocess, plan.augment)
+        self.augment = plan.augment.left_for_device(packed=self.pictures.pack is not None)
         self.optimizer = make_optimizer(
             self.network,
             config.optimizer or "sgd",
@@ -85,9 +95,7 @@ class Training:
             weight_decay=config.weight_decay or 0.0,
         )
         self.average = Average(self.network, config.ema) if config.ema else None
-        self.autocast = torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16"
-        )
+        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
         self.position = Position()
         self.saved_at = time.monotonic()
         self.shown_at = 0.0
@@ -104,7 +112,7 @@ class Training:
         model = self.run / folder.MODEL
         model.unlink(missing_ok=True)
         if checkpoint.best is not None:  # a later best, if there was one, is superseded with its steps
-            copy_whole(checkpoint.best, model)
+            write_bytes(model, checkpoint.best.read_bytes())
 
     def save(self) -> None:
         """Write a checkpoint of this very moment."""
@@ -133,6 +141,7 @@ class Training:
             self.position.epoch += 1
             self.position.batch = 0
             figures |= self.validate()
+            self.trackers.log(self.position.step, {"epoch": self.position.epoch, **figures})
             self.record(
                 "epoch",
                 epoch=self.position.epoch,
@@ -152,7 +161,7 @@ class Training:
         started, pictures = time.monotonic(), 0
         total = torch.zeros((), device=self.device)
         batches = training_batches(
-            self.pictures["train"],
+            self.pictures,
             augment=plan.augment,
             batch=config.batch or 1,
             seed=config.seed,
@@ -194,10 +203,12 @@ class Training:
             decay_factor=config.decay_factor,
         )
         seed_generators(step_seed(seed=config.seed, step=position.step, purpose="generators"))
-        cuts = np.array_split(np.arange(len(batch.rows)), min(config.accumulate, max(1, len(batch.rows) // 2)))
         record = train_step(
             self.network,
-            [lambda cut=cut, part=part: self.prepared(batch, cut, part) for part, cut in enumerate(cuts)],
+            [
+                partial(self.prepared, batch, cut, part)
+                for part, cut in enumerate(cuts(len(batch.rows), config.accumulate))
+            ],
             self.optimizer,
             pictures=len(batch.rows),
             learning_rate=learning_rate,
@@ -214,17 +225,20 @@ class Training:
                 raise self.not_finite(loss, learning_rate)
             if due:
                 norm = {} if record.gradient_norm is None else {"gradient_norm": record.gradient_norm.item()}
+                self.trackers.log(position.step, {"step_loss": loss, "lr": learning_rate, **norm})
                 self.record(
                     "step", step=position.step, epoch=position.epoch + 1, loss=loss, lr=learning_rate, **norm
                 )
         return record
 
-    def prepared(self, batch: Batch, cut: Any, part: int) -> Any:
+    def prepared(self, batch: Batch, cut: slice, part: int) -> Part:
         return prepare(
             batch,
             cut,
-            plan=self.plan,
+            augment=self.augment,
+            preprocess=self.plan.preprocess,
             device=self.device,
+            seed=self.plan.config.seed,
             epoch=self.position.epoch,
             step=self.position.step,
             part=part,
@@ -237,39 +251,54 @@ class Training:
                 self.position.bad[row] = reason
                 self.record("left_out", row=row, path=self.data.path(row), reason=reason, step=self.position.step)
 
+    def judges(self) -> bool:
+        """Whether validation pictures choose the best network."""
+        return bool(self.plan.pictures["val"]) and not self.plan.config.all_train
+
+    def foreign(self) -> nn.Module | None:
+        """A copy of the user's own module, which a model file's tensors are loaded into; None for ours."""
+        return None if isinstance(self.network, ResNet) else copy.deepcopy(self.network).cpu()
+
     def validate(self) -> dict[str, Any]:
         """Validation figures in training precision; the best network so far is written to `model.safetensors`."""
+        position, config = self.position, self.plan.config
         figures: dict[str, Any] = {}
-        position = self.position
-        judged = self.network if self.average is None else self.average.network
-        if "val" in self.pictures:
-            backend = TorchBackend(judged, device=str(self.device), precision=self.plan.config.precision or "fp32")
-            figures = validation_figures(backend, self.pictures["val"], self.plan)
+        figure, better = None, True
+        if self.judges():
+            figures = validation_figures(
+                self.model({}),
+                self.gallery.evaluation("val", self.plan.preprocess),
+                device=str(self.device),
+                precision=config.precision or "fp32",
+                threads=config.threads or 1,
+            )
             figure = figures["val_top1"]
             better = position.best is None or figure >= position.best
-        else:
-            figure, better = None, True
         if better:
             position.best, position.best_epoch = figure, position.epoch
-            self.write_model(judged, figures)
-        patience = self.plan.config.early_stop
+            save(self.run / folder.MODEL, self.model(figures))
+        patience = config.early_stop
         if patience is not None and position.epoch - (position.best_epoch or 0) >= patience:
             position.stopped_early = True
         return figures
 
-    def write_model(self, network: nn.Module, figures: dict[str, Any]) -> None:
+    def model(self, figures: dict[str, Any]) -> Model:
+        """The network that is validated, saved and shipped: the average where there is one."""
+        position = self.position
         origin = {
             **self.origin,
-            "epoch": self.position.epoch,
-            "step": self.position.step,
-            "exact": not self.position.departures,
-            "departures": list(self.position.departures),
-            "figures": figures,
+            "epoch": position.epoch,
+            "step": position.step,
+            "exact": not position.departures,
+            "departures": list(position.departures),
+            "figures": {"validation, in training": figures} if figures else {},
         }
-        model = Model(
-            network=network, heads=self.plan.heads, preprocess=self.plan.preprocess, calibration={}, origin=origin
+        return Model(
+            network=self.network if self.average is None else self.average.network,
+            heads=self.plan.heads,
+            preprocess=self.plan.preprocess,
+            origin=origin,
         )
-        save(self.run / folder.MODEL, model)
 
     def show(self, started: float, pictures: int, waited: float) -> None:
         """Tell the display, at most a few times a second; not written down."""
@@ -311,21 +340,15 @@ class Training:
         return NotFinite(message)
 
 
-def copy_whole(source: Path, target: Path) -> None:
-    """Put the bytes of `source` in `target`'s place, whole or not at all."""
-    from resnets.base.files import write_bytes
-
-    write_bytes(target, source.read_bytes())
+def cuts(pictures: int, parts: int) -> list[slice]:
+    """A batch in at most so many parts of nearly equal size, none of a single picture if that can be helped."""
+    parts = min(parts, max(1, pictures // 2))
+    ends = [pictures * (number + 1) // parts for number in range(parts)]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def seed_generators(seed: int) -> None:
     """Seed every global generator for this step: dropout, drop path and foreign code replay exactly."""
-    import random
-
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
-
-
-def validation_figures(backend: TorchBackend, pictures: Pictures, plan: Plan) -> dict[str, Any]:
-    raise NotImplementedError

@@ -1,7 +1,8 @@
-"""From what was asked to what will be done: every open option is chosen here, with its reason, before the first step."""
+"""From what was asked to what will be done: every open option is chosen here, with its reason."""
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,13 +14,15 @@ from resnets.base.machine import cores, has_bf16_units, numeric_environment, pic
 from resnets.data.augment.settings import Augment, default_augment
 from resnets.data.batches import batches_in_epoch
 from resnets.data.dataset import Data
-from resnets.data.measure import measured_mean_std
 from resnets.labels import Head
+from resnets.networks.spec import SMALL_PICTURE
+from resnets.networks.variants import variant
 from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnets.training.config import TrainConfig, parse_size
-from resnets.training.recipes import SMALL_STEM_PIXELS, Facts, default_rate, recipe
+from resnets.training.recipes import Facts, default_rate, recipe
 
 FEW_PICTURES = 100  # below this a warning is given
+Measure = Callable[[Preprocess], tuple[tuple[float, ...], tuple[float, ...]]]
 SHORT_RUN_STEPS = 500  # below this batch norm is recalibrated at the end
 
 
@@ -46,7 +49,9 @@ class Plan:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Plan":
-        config = {key: tuple(v) if isinstance(v, list) else v for key, v in values["config"].items()}
+        config: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values["config"].items()
+        }
         return cls(
             **values
             | {
@@ -59,9 +64,11 @@ class Plan:
         )
 
 
-def make_plan(config: TrainConfig, data: Data, *, foreign: bool = False) -> Plan:
+def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: bool = False) -> Plan:
     """Resolve every option for this data and this machine.
 
+    measure: gives mean and deviation of the training pictures in [0, 1], a number a channel. foreign: the network
+    is the user's own module.
     Raises DataError where the data cannot be trained on, UsageError where options do not go together.
     """
     rows = data.rows("train")
@@ -73,11 +80,11 @@ def make_plan(config: TrainConfig, data: Data, *, foreign: bool = False) -> Plan
     values, why = recipe(facts)
     reasons.append(f"recipe for {why}")
     model = config.model or ("the network given" if foreign else values["model"])
-    stem = config.stem or ("small" if max(size) <= SMALL_STEM_PIXELS else "imagenet")
+    stem = config.stem or ("small" if min(size) <= SMALL_PICTURE else "own")
     if not foreign:
-        reasons.append(_stem_reason(config, stem, size))
-    channels = config.channels or _channels(data, rows)
-    preprocess = _preprocess(config, data, rows, size=size, same_size=same_size, channels=channels)
+        reasons.append(_stem_reason(config, variant(model).stem if stem == "own" else stem, size))
+    channels = config.channels or ("grey" if set(data.channels) == {"grey"} else "rgb")
+    preprocess = _preprocess(config, facts, same_size=same_size, channels=channels, measure=measure)
     augment = _augment(config, data, size=size, pictures=len(rows), same_size=same_size, reasons=reasons)
     batch = _batch(config, values, len(rows), reasons)
     optimizer = config.optimizer or values["optimizer"]
@@ -106,12 +113,14 @@ def make_plan(config: TrainConfig, data: Data, *, foreign: bool = False) -> Plan
         weight_decay=config.weight_decay if config.weight_decay is not None else values["weight_decay"],
         schedule=config.schedule or values["schedule"],
         warmup=warmup,
-        label_smoothing=config.label_smoothing if config.label_smoothing is not None else values["label_smoothing"],
+        label_smoothing=config.label_smoothing
+        if config.label_smoothing is not None
+        else values["label_smoothing"],
         ema=config.ema if config.ema is not None else values["ema"],
         augment=augment.geometry,
         pad=augment.pad if augment.geometry == "pad-crop" else None,
         scale=augment.scale if augment.geometry == "rrc" else None,
-        flip=augment.flip,
+        flip=augment.flip > 0,
         colour=augment.colour,
         policy=augment.policy,
         erasing=augment.erasing,
@@ -196,12 +205,7 @@ def _size(
 def _stem_reason(config: TrainConfig, stem: str, size: tuple[int, int]) -> str:
     if config.stem:
         return f"{stem} stem as asked"
-    comparison = "up to" if stem == "small" else "above"
-    return f"{stem} stem for pictures {comparison} {SMALL_STEM_PIXELS} px"
-
-
-def _channels(data: Data, rows: npt.NDArray[np.int64]) -> Any:
-    return "grey" if data.all_grey(rows) else "rgb"
+    return f"{stem} stem for pictures {'up to' if min(size) <= SMALL_PICTURE else 'above'} {SMALL_PICTURE} px"
 
 
 def _normalisation(channels: str, facts: Facts) -> Any:
@@ -209,31 +213,27 @@ def _normalisation(channels: str, facts: Facts) -> Any:
 
 
 def _preprocess(
-    config: TrainConfig,
-    data: Data,
-    rows: npt.NDArray[np.int64],
-    *,
-    size: tuple[int, int],
-    same_size: bool,
-    channels: Any,
+    config: TrainConfig, facts: Facts, *, same_size: bool, channels: Any, measure: Measure
 ) -> Preprocess:
     plain = Preprocess(
-        size=size,
+        size=facts.size,
         resize=config.resize or "crop",
-        crop=1.0 if same_size or max(size) <= 96 else 0.875,
+        crop=1.0 if same_size or max(facts.size) <= 96 else 0.875,
         interpolation=config.interpolation or "bilinear",
         channels=channels,
         mean=(0.5,) * CHANNELS[channels],
         std=(0.5,) * CHANNELS[channels],
     )
-    how = config.normalize or _normalisation(channels, Facts(pictures=len(rows), size=size))
+    how = config.normalize or _normalisation(channels, facts)
     if how == "half":
         return plain
     if how == "imagenet" and channels == "rgb":
         return replace(plain, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     if how == "imagenet":
-        raise UsageError(f"--normalize imagenet is for rgb pictures, these are {channels}; choose half or measured")
-    mean, std = measured_mean_std(data, rows, plain)
+        raise UsageError(
+            f"--normalize imagenet is for rgb pictures, these are {channels}; choose half or measured"
+        )
+    mean, std = measure(plain)
     return replace(plain, mean=mean, std=std)
 
 
@@ -248,6 +248,8 @@ def _augment(
         field.name: getattr(config, "augment" if field.name == "geometry" else field.name, None)
         for field in dataclasses.fields(Augment)
     }
+    if isinstance(asked["flip"], bool):
+        asked["flip"] = 0.5 if asked["flip"] else 0.0
     return replace(default, **{name: value for name, value in asked.items() if value is not None})
 
 

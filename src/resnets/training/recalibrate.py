@@ -15,7 +15,11 @@ def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
     batches, not a moving one. Gives the number of batch norms; the network's mode, momentum and weights are
     as they were. Raises ValueError where there is no batch.
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.running_mean is not None]
+    norms = [
+        module
+        for module in network.modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    ]
     modes = {module: module.training for module in network.modules()}
     momenta = [norm.momentum for norm in norms]
     try:

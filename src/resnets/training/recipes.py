@@ -1,10 +1,9 @@
-"""The defaults of training, chosen from facts of the data; each with its reason, each measured (docs/results.md)."""
+"""The defaults of training, chosen from facts of the data, each measured (docs/results.md)."""
 
 from dataclasses import dataclass
 from typing import Any
 
-SMALL_STEM_PIXELS = 32  # up to here the 7x7 stride-2 stem and its pooling would leave too little
-SMALL_PIXELS = 64
+SMALL_PIXELS = 64  # up to here pictures are called small
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,5 @@ def recipe(facts: Facts) -> tuple[dict[str, Any], str]:
 
 
 def default_rate(optimizer: str, batch: int, values: dict[str, Any]) -> float:
-    """The peak rate: linear in the batch for SGD (Goyal et al. 2017), its square root for Adam and AdamW."""
-    if optimizer == "sgd":
-        return float(values["lr_per_128"]) * batch / 128
-    return 1e-3 * (batch / 128) ** 0.5
+    """The peak rate: linear in the batch for SGD (Goyal et al. 2017), 0.001 for Adam and AdamW."""
+    return float(values["lr_per_128"]) * batch / 128 if optimizer == "sgd" else 1e-3

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from resnets.base.errors import OutOfSpace, RunError, WorkStopped
 from resnets.base.files import sync
 
 EVENTS, MODEL, CONFIG = "events.jsonl", "model.safetensors", "config.toml"
-MANIFEST, PREDICTIONS, PLAN = "manifest.parquet", "predictions.parquet", "plan.json"
+MANIFEST, PREDICTIONS = "manifest.parquet", "predictions.parquet"
 
 
 def new_run_folder(runs: Path, *, name: str | None, default: str) -> Path:
@@ -34,8 +35,15 @@ def new_run_folder(runs: Path, *, name: str | None, default: str) -> Path:
             f"give another --name, or go on with it: resnets train --resume {runs / str(name)}"
         ) from error
     except OSError as error:
-        raise RunError(f"cannot make a run folder in {runs}: {error.strerror}; choose another with --runs") from error
+        raise RunError(
+            f"cannot make a run folder in {runs}: {error.strerror}; choose another with --runs"
+        ) from error
     raise RunError(f"no free name for {default!r} in {runs}; give one with --name")
+
+
+def plain_name(text: str) -> str:
+    """A stranger's name as the name of a folder: letters, digits, dot, dash and underscore, 40 at most."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:40] or "data"
 
 
 def _make(folder: Path) -> Path:

@@ -73,9 +73,7 @@ def train_step(
     return StepRecord(loss=total, gradient_norm=norm, pictures=pictures)
 
 
-def loss_of(
-    logits: torch.Tensor | Mapping[str, torch.Tensor], part: Part, label_smoothing: float
-) -> torch.Tensor:
+def loss_of(logits: torch.Tensor | Mapping[str, torch.Tensor], part: Part, label_smoothing: float) -> torch.Tensor:
     """Cross-entropy in fp32, the mean over pictures that have a label; of several heads, the mean.
 
     A mixed picture's loss is weight * CE(first) + (1 - weight) * CE(second).
@@ -124,8 +122,7 @@ class Average:
         self.decay = decay
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self._pairs = [
-            (ours, theirs)
-            for ours, theirs in zip(_tensors(self.network), _tensors(network), strict=True)
+            (ours, theirs) for ours, theirs in zip(_tensors(self.network), _tensors(network), strict=True)
         ]
 
     @torch.no_grad()

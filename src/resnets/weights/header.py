@@ -105,11 +105,8 @@ def what_it_is(start: bytes) -> str:
     for magic, kind in KINDS:
         if start.startswith(magic):
             return kind
-    try:
-        start.decode("ascii")
-    except UnicodeDecodeError:
-        return "of an unknown kind"
-    return "a text file"
+    text = all(32 <= byte < 127 or byte in b"\t\n\r" for byte in start)
+    return "a text file" if text else "of an unknown kind"
 
 
 def unreadable(path: Path, error: OSError) -> ModelFileError:

@@ -1,25 +1,25 @@
 """Whose names a weights file uses, how they become ours (torchvision's), and which network its shapes are of."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from resnets.base.errors import ModelFileError
-from resnets.base.text import printable, shortened
+from resnets.base.text import printable, some
 from resnets.labels import LABEL
-from resnets.networks import VARIANTS, ResNetSpec, build
+from resnets.networks import VARIANTS, ResNetSpec
+from resnets.weights.blank import outline
 from resnets.weights.header import shown
 
 Shapes = dict[str, tuple[int, ...]]
 
 STEMS = ("conv1.weight", "conv1.0.weight")  # the first layer, by which a prefix is found
 COUNTER = "num_batches_tracked"  # of no use in evaluation, and old files lack it
-HEADS = ("fc.", "heads.")
+HEADS = ("fc.", "heads.", "hidden.")
 LAST_LAYERS = ("linear", "last_linear", "classifier", "head")  # what other programs call `fc`
-WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")  # only for the words
 BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
 
 
@@ -45,19 +45,22 @@ def by_our_names(tensors: Mapping[str, torch.Tensor], path: Path, *, prefix: str
     Raises ModelFileError where no residual network's names, or those of several networks, are found.
     """
     prefix = _prefix(tensors, path) if prefix is None else prefix
-    inside = {name.removeprefix(prefix): name for name in tensors if name.startswith(prefix)}
-    others = tuple(name for name in tensors if not name.startswith(prefix))
-    renamed = {_our_name(name, inside): name for name in inside}
-    words = "torchvision's names"
-    akamaster = "linear.weight" in inside and not any("downsample" in name for name in renamed)
+    inside = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
+    sources = {_our_name(name, inside): prefix + name for name in inside}
+    if not sources:
+        raise ModelFileError(f"{shown(path)} has no tensor whose name begins with {printable(prefix)!r}")
+    akamaster = "linear.weight" in inside and not any(".downsample." in name for name in sources)
     if akamaster:
         words = "akamaster's CIFAR names"
-    elif set(renamed) != set(inside):
-        words = "translated names"
-    layout = f"{words} behind {printable(prefix)!r}" if prefix else words
-    named = {ours: tensors[theirs] for ours, theirs in renamed.items()}
-    sources = {ours: prefix + theirs.removeprefix(prefix) for ours, theirs in renamed.items()}
-    return Named(tensors=named, sources=sources, layout=layout, others=others, akamaster=akamaster)
+    else:
+        words = "torchvision's names" if set(sources) == set(inside) else "translated names"
+    return Named(
+        tensors={ours: tensors[theirs] for ours, theirs in sources.items()},
+        sources=sources,
+        layout=f"{words} behind {printable(prefix)}" if prefix else words,
+        others=tuple(name for name in tensors if not name.startswith(prefix)),
+        akamaster=akamaster,
+    )
 
 
 def is_head(name: str) -> bool:
@@ -75,11 +78,19 @@ def outputs_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
     """Head name -> number of classes, from the shapes of the last layers."""
     outputs = {}
     for name, value in tensors.items():
-        if name == "fc.weight":
-            outputs[LABEL] = value.shape[0]
-        elif name.startswith("heads.") and name.endswith(".weight"):
-            outputs[name.removeprefix("heads.").removesuffix(".weight")] = value.shape[0]
+        head = head_of(name)
+        if head is not None and name.endswith(".weight"):
+            outputs[head] = value.shape[0]
     return outputs
+
+
+def head_of(name: str) -> str | None:
+    """The head a tensor is the last layer of: `label` for `fc`, NAME for `heads.NAME`, else None."""
+    if name in ("fc.weight", "fc.bias"):
+        return LABEL
+    if name.startswith("heads."):
+        return name.removeprefix("heads.").rpartition(".")[0].replace("%2E", ".").replace("%25", "%")
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +113,9 @@ def recognise(tensors: Mapping[str, torch.Tensor], path: Path) -> Recognised:
     nearest: tuple[int, str, str] | None = None
     for name, spec in _candidates(depths, channels_of(tensors)):
         expected = body_shapes(spec)
-        differing = [tensor for tensor in expected.keys() | found.keys() if expected.get(tensor) != found.get(tensor)]
+        differing = [
+            tensor for tensor in expected.keys() | found.keys() if expected.get(tensor) != found.get(tensor)
+        ]
         if not differing:
             fits.append((name, spec))
         elif nearest is None or len(differing) < nearest[0]:
@@ -110,8 +123,8 @@ def recognise(tensors: Mapping[str, torch.Tensor], path: Path) -> Recognised:
             misfit = f"{first} is {_shape(found.get(first))}, expected {_shape(expected.get(first))}"
             nearest = (len(differing), name, misfit)
     if fits:
-        (name, spec), *twins = fits
-        return Recognised(name=name, spec=spec, twins=tuple(twin for twin, _ in twins))
+        name, spec = fits[0]
+        return Recognised(name=name, spec=spec, twins=tuple(twin for twin, other in fits if other != spec))
     described = f"{'-'.join(map(str, depths)) or 'no'} blocks a stage"
     hint = f"; nearest is {nearest[1]}: {printable(nearest[2])}" if nearest else ""
     raise ModelFileError(
@@ -122,8 +135,7 @@ def recognise(tensors: Mapping[str, torch.Tensor], path: Path) -> Recognised:
 
 def body_shapes(spec: ResNetSpec) -> Shapes:
     """Name -> shape of everything but heads and counters, without taking memory."""
-    with torch.device("meta"):
-        state = build(replace(spec, heads=())).state_dict()
+    state = outline(replace(spec, heads=())).state_dict()
     return {name: tuple(value.shape) for name, value in state.items() if _counts(name)}
 
 
@@ -151,21 +163,25 @@ def _depths(shapes: Shapes) -> tuple[int, ...]:
 def _prefix(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
     """What stands before the network's first layer; it must be one, and the shortest must be alone."""
     found = {name[: -len(stem)] for stem in STEMS for name in tensors if name == stem or name.endswith("." + stem)}
-    outer = sorted(prefix for prefix in found if not BLOCK.search(prefix))
+    outer = sorted(prefix for prefix in found if any(_is_block(name, prefix) for name in tensors))
     if not outer:
-        names = shortened(sorted(tensors), most=3)
+        names = some(sorted(tensors))
         raise ModelFileError(
-            f"{shown(path)} has no residual network's names (no {STEMS[0]}); it has {len(tensors)} tensors: {names}; "
-            "networks of torchvision, timm and akamaster are known here"
+            f"{shown(path)} has no residual network's names (no {STEMS[0]}) among its {len(tensors)} tensors: "
+            f"{names}; networks of torchvision, timm and akamaster are known here"
         )
     if len(outer) > 1:
         raise ModelFileError(
-            f"{shown(path)} holds {len(outer)} networks, named {shortened(outer)}; say which with prefix="
+            f"{shown(path)} holds {len(outer)} networks, named {some(outer)}; say which with prefix="
         )
     return outer[0]
 
 
-def _our_name(name: str, names: Mapping[str, str]) -> str:
+def _is_block(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and BLOCK.match(name, len(prefix)) is not None
+
+
+def _our_name(name: str, names: Collection[str]) -> str:
     first, _, rest = name.partition(".")
     if first in LAST_LAYERS and rest in ("weight", "bias"):
         return f"fc.{rest}"

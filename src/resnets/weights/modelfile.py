@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 FORMAT = 1
 KEY = "resnets"
+PARTS = ("spec", "heads", "preprocess", "calibration", "origin", "tensors_sha256")
+LICENCE, UNNAMED, RECEIPT = "licence", "unnamed_heads", "receipt"  # keys of a model's origin
 DTYPES = {  # of safetensors, by torch's name
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
     "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64",
@@ -53,7 +55,7 @@ def save(path: Path | str, model: Model) -> None:
     """Write the model file, whole or not at all; equal models give equal bytes.
 
     A network of this package is rebuilt from its spec when it is loaded; any other `nn.Module` is stored as
-    tensors alone, and loading needs `network=module`. Raises UsageError where the network has changed from its spec.
+    tensors alone, and loading needs `network=module`. Raises UsageError where a network is not as its spec says.
     """
     import safetensors.torch
 
@@ -61,7 +63,7 @@ def save(path: Path | str, model: Model) -> None:
     spec = _spec_of(model.network)
     tensors = {name: _plain(value) for name, value in model.network.state_dict().items()}
     if spec["kind"] != "foreign":
-        misfit = first_misfit(_shapes(tensors), expected_tensors(spec))
+        misfit = _first_misfit(_shapes(tensors), _expected(spec))
         if misfit:
             raise UsageError(
                 f"cannot save {shown(path)}: the network is not what its spec builds: {misfit}; "
@@ -79,7 +81,9 @@ def save(path: Path | str, model: Model) -> None:
     try:
         text = json.dumps(record, sort_keys=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"cannot save {shown(path)}: its calibration or origin is not plain JSON: {error}") from error
+        raise UsageError(
+            f"cannot save {shown(path)}: its calibration or origin is not plain JSON: {error}"
+        ) from error
     content = safetensors.torch.save(tensors, metadata={KEY: text})
     try:
         write_bytes(path, content)
@@ -140,7 +144,7 @@ def is_model_file(path: Path) -> bool:
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over every tensor in the order of names: the line `NAME DTYPE SHAPE`, then its bytes, little endian."""
+    """SHA-256 over the tensors in the order of names: a line `NAME DTYPE SHAPE`, then the bytes, little endian."""
     import torch
 
     digest = hashlib.sha256()
@@ -148,27 +152,11 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
         value = tensors[name]
         digest.update(f"{name} {_dtype(value)} {list(value.shape)}\n".encode("utf-8", "surrogatepass"))
         if value.numel():
-            digest.update(memoryview(value.contiguous().reshape(-1).view(torch.uint8).numpy()))
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def expected_tensors(spec: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (dtype, shape) of the network that a stored spec builds; no memory is taken for it."""
-    return _shapes(build_without_memory(spec).state_dict())
-
-
-def build_without_memory(spec: dict[str, Any]) -> nn.Module:
-    """The network of a stored spec on torch's meta device. Raises ResnetsError where the spec is out of bounds."""
-    import torch
-
-    from resnets.networks import build
-    from resnets.networks.spec import ResNetSpec
-
-    with torch.device("meta"):
-        return build(ResNetSpec.from_json(spec))
-
-
-def first_misfit(
+def _first_misfit(
     found: Mapping[str, tuple[str, tuple[int, ...]]], expected: Mapping[str, tuple[str, tuple[int, ...]]]
 ) -> str | None:
     """The first difference between two tables of (dtype, shape), in words, or None."""
@@ -178,7 +166,9 @@ def first_misfit(
         if found[name] != (dtype, shape):
             return f"tensor {name} is {found[name][0]} {list(found[name][1])}, expected {dtype} {list(shape)}"
     extra = next((name for name in found if name not in expected), None)
-    return None if extra is None else f"tensor {printable(extra)} {list(found[extra][1])} has no place in the network"
+    return (
+        None if extra is None else f"tensor {printable(extra)} {list(found[extra][1])} has no place in the network"
+    )
 
 
 def _record(header: Header, path: Path) -> dict[str, Any]:
@@ -200,12 +190,11 @@ def _record(header: Header, path: Path) -> dict[str, Any]:
             f"{shown(path)} is a model file of format {number}, newer than this version reads ({FORMAT}); "
             "upgrade: pip install -U resnets"
         )
-    kinds: dict[str, type] = {
-        "spec": dict, "heads": dict, "preprocess": dict, "calibration": dict, "origin": dict, "tensors_sha256": str,
-    }  # fmt: skip
-    for key, kind in kinds.items():
-        if not isinstance(record.get(key), kind):
-            raise ModelFileError(f"{shown(path)} has damaged metadata ({key} is missing or wrong); copy the file again")
+    for key in PARTS:
+        if not isinstance(record.get(key), str if key == "tensors_sha256" else dict):
+            raise ModelFileError(
+                f"{shown(path)} has damaged metadata ({key} is missing or wrong); copy the file again"
+            )
     return dict(record)
 
 
@@ -213,41 +202,49 @@ def _checked(
     record: dict[str, Any], header: Header, path: Path, network: nn.Module | None
 ) -> tuple[dict[str, Head], Preprocess, nn.Module]:
     """Heads, preprocessing and the network, with every tensor of the file checked against it but none read."""
-    import torch
-
-    found = {name: (entry.dtype, entry.shape) for name, entry in header.tensors.items()}
     spec = record["spec"]
-    given = network
-    if network is not None:
-        pass
-    elif spec.get("kind") == "resnet":
-        network = _inside(path, lambda: build_without_memory(spec))
-    elif spec.get("kind") == "foreign":
-        raise ModelFileError(
-            f"{shown(path)} holds the tensors of a {printable(str(spec.get('class')))}, which is not a network of this "
-            "package; build that module and give it: resnets.load(path, network=module)"
-        )
-    else:
-        raise ModelFileError(
-            f"{shown(path)} holds a network of the kind {printable(str(spec.get('kind')))}, which this version does "
-            "not know; upgrade: pip install -U resnets"
-        )
-    misfit = first_misfit(found, _shapes(network.state_dict()))
-    if misfit:
-        raise ModelFileError(f"{shown(path)} does not fit its network: {misfit}; the file is damaged or was changed")
     heads = _inside(path, lambda: {name: Head.from_json(value) for name, value in record["heads"].items()})
     preprocess = _inside(path, lambda: Preprocess.from_json(record["preprocess"]))
-    if given is None:
-        heads = _in_order(path, spec, heads)
-        network = network.to_empty(device=torch.device("cpu"))
+    if network is not None:
+        expected = _shapes(network.state_dict())
+    elif spec.get("kind") == "resnet":
+        expected = _inside(path, lambda: _expected(spec))
+    else:
+        raise _not_built_here(path, spec)
+    misfit = _first_misfit({name: (entry.dtype, entry.shape) for name, entry in header.tensors.items()}, expected)
+    if misfit:
+        raise ModelFileError(f"{shown(path)} does not fit its network ({misfit}): it is damaged or was changed")
+    if network is None:
+        from resnets.networks import ResNetSpec
+        from resnets.weights.blank import blank
+
+        network = blank(ResNetSpec.from_json(spec))
+        heads = _in_order(path, dict(network.spec.heads), heads)
     return heads, preprocess, network
 
 
-def _in_order(path: Path, spec: dict[str, Any], heads: dict[str, Head]) -> dict[str, Head]:
-    """The heads in the network's order; there must be as many classes as outputs."""
-    from resnets.networks.spec import ResNetSpec
+def _expected(spec: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (dtype, shape) of the network that a stored spec builds; no memory is taken for it."""
+    from resnets.networks import ResNetSpec
+    from resnets.weights.blank import outline
 
-    outputs = dict(ResNetSpec.from_json(spec).heads or ())
+    return _shapes(outline(ResNetSpec.from_json(spec)).state_dict())
+
+
+def _not_built_here(path: Path, spec: dict[str, Any]) -> ModelFileError:
+    if spec.get("kind") == "foreign":
+        return ModelFileError(
+            f"{shown(path)} holds the tensors of {printable(str(spec.get('class')))}, which is not built here; "
+            "build that module and give it: resnets.load(path, network=module)"
+        )
+    return ModelFileError(
+        f"{shown(path)} holds a network of the kind {printable(str(spec.get('kind')))}, which this version does "
+        "not know; upgrade: pip install -U resnets"
+    )
+
+
+def _in_order(path: Path, outputs: dict[str, int], heads: dict[str, Head]) -> dict[str, Head]:
+    """The heads in the network's order; there must be as many classes as outputs."""
     classes = {name: len(head) for name, head in heads.items()}
     if classes != outputs:
         raise ModelFileError(f"{shown(path)} has classes for {classes}, but its network has outputs {outputs}")

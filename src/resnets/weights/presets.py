@@ -1,4 +1,4 @@
-"""What is taken for granted of weights that come without preprocessing and class names; always said, never silent."""
+"""The preprocessing and the classes that weights without any are taken to have."""
 
 import csv
 import functools
@@ -17,7 +17,7 @@ CIFAR10_CLASSES = (  # in the order of the data set's own numbers
 
 @functools.cache
 def imagenet_head() -> Head:
-    """ImageNet-1k: ids are WordNet ids in sorted order, which is the order of the weights; two names occur twice."""
+    """ImageNet-1k: ids are WordNet ids in sorted order, which the weights have too; two names occur twice."""
     text = resources.files("resnets.weights").joinpath("imagenet_classes.csv").read_text("utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     return Head(ids=tuple(row["wnid"] for row in rows), names=tuple(row["name"] for row in rows))

@@ -80,7 +80,9 @@ class Receipt:
             source = "" if entry.source == entry.tensor else entry.source
             happened = IN_WORDS[entry.action].replace("as they are", "as it is")
             shape = "x".join(map(str, entry.shape)) or "scalar"
-            rows.append((entry.tensor, printable(source), shape, happened + (f": {entry.why}" if entry.why else "")))
+            rows.append(
+                (entry.tensor, printable(source), shape, happened + (f": {entry.why}" if entry.why else ""))
+            )
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = ["  ".join([*(row[i].ljust(widths[i]) for i in range(3)), row[3]]).rstrip() for row in rows]
         lines += [f"assumed: {text}" for text in self.assumptions]

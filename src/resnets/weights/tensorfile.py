@@ -1,4 +1,4 @@
-"""Tensors from files of other programs: safetensors, and what torch.save writes; nothing else is ever unpickled."""
+"""Tensors from files of other programs: safetensors, and of what torch.save writes the tensors alone."""
 
 import pickle
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ import torch
 
 from resnets.base.errors import ModelFileError
 from resnets.base.files import sha256_of
-from resnets.base.text import printable, shortened
+from resnets.base.text import printable, some
 from resnets.weights.header import looks_like_safetensors, read_header, shown, unreadable, what_it_is
 
 # where programs keep the tensors, the averaged ones first: they are what was evaluated and published
 CONTAINERS = (
-    "state_dict_ema", "model_ema", "ema", "ema_state_dict", "state_dict", "model", "model_state_dict", "model_state",
-    "net", "network", "params", "weights", "module",
+    "state_dict_ema", "model_ema", "ema", "ema_state_dict",
+    "state_dict", "model", "model_state_dict", "model_state", "net", "network", "params", "weights", "module",
 )  # fmt: skip
 LICENCE_KEYS = ("license", "licence", "notice")
 WORDS_KEYS = ("arch", "architecture", "model_name")
@@ -42,7 +42,7 @@ class TensorFile:
 
 
 def read_tensors(path: Path) -> TensorFile:
-    """Read a weights file. Raises ModelFileError, in one line, where it holds code, is damaged or is something else."""
+    """Read a weights file. Raises ModelFileError where it holds code, is damaged or is something else."""
     try:
         with path.open("rb") as handle:
             start = handle.read(64)
@@ -63,7 +63,9 @@ def _from_safetensors(path: Path) -> TensorFile:
     try:
         tensors = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError) as error:
-        raise ModelFileError(f"{shown(path)} cannot be read: {printable(str(error))}; download it again") from error
+        raise ModelFileError(
+            f"{shown(path)} cannot be read: {printable(str(error))}; download it again"
+        ) from error
     words = {key.lower(): value for key, value in header.metadata.items()}
     return TensorFile(
         path=path,
@@ -117,7 +119,7 @@ def _opened(content: Any, path: Path) -> tuple[dict[str, torch.Tensor], tuple[st
         beside += [str(key) for key in content if key != inner[0]]
         opened.append(inner[0])
         content = content[inner[0]]
-    held = f"its keys are {shortened(list(map(str, content)))}" if isinstance(content, Mapping) else "no table"
+    held = f"its keys are {some(list(map(str, content)), 5)}" if isinstance(content, Mapping) else "no table"
     raise ModelFileError(
         f"{shown(path)} holds no table of tensors ({held if content else 'it is empty'}); "
         "save one with torch.save(model.state_dict(), path)"

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from resnets.base.errors import ModelFileError
 from resnets.base.text import printable
-from resnets.labels import Head
 from resnets.weights.header import shown
-from resnets.weights.layouts import COUNTER, STEMS, Named, is_head
-from resnets.weights.receipt import Entry
+from resnets.weights.layouts import COUNTER, STEMS, Named, head_of, is_head
+from resnets.weights.receipt import IN_WORDS, Entry
 
 SUMMED = "{} channels summed to grey"
 CYCLED = "{} channels cycled to {} and scaled by {}/{}"
@@ -60,7 +59,9 @@ def transfer(
         copies.append((target, value))
         renamed = named.sources[name] != name
         entries.append(
-            _entry("adapted" if how else "renamed" if renamed else "loaded", name, named.sources[name], target, how)
+            _entry(
+                "adapted" if how else "renamed" if renamed else "loaded", name, named.sources[name], target, how
+            )
         )
     unused = [name for name in named.tensors if name not in state]
     _check(state, missing, unused, named, path, allowed)
@@ -112,8 +113,8 @@ def _fitted(name: str, value: Tensor, target: Tensor, path: Path, source: str) -
     if value.dtype != target.dtype:
         if not value.dtype.is_floating_point or not target.dtype.is_floating_point:
             raise ModelFileError(
-                f"{shown(path)}: tensor {printable(source)} is {value.dtype}, the network's {name} is {target.dtype}; "
-                "save the weights as floating point"
+                f"{shown(path)}: tensor {printable(source)} is {value.dtype}, the network's {name} is "
+                f"{target.dtype}; save the weights as floating point"
             )
         how.append(f"{value.dtype} to {target.dtype}".replace("torch.", ""))
     return value, ", ".join(how)
@@ -121,13 +122,12 @@ def _fitted(name: str, value: Tensor, target: Tensor, path: Path, source: str) -
 
 def _refused_head(name: str, target: Tensor, named: Named, other_classes: Mapping[str, str]) -> str:
     """Why a head of the file is not used: other classes, or another number of them."""
-    if not is_head(name):
+    head = head_of(name)
+    if head is None:
         return ""
-    head = "label" if name.startswith("fc.") else name.removeprefix("heads.").rpartition(".")[0]
     if head in other_classes:
         return other_classes[head]
-    weight = name.rpartition(".")[0] + ".weight"
-    value = named.tensors.get(weight)
+    value = named.tensors.get(name.rpartition(".")[0] + ".weight")
     classes = target.shape[0]
     if value is not None and value.shape[0] != classes:
         return f"{classes:,} classes instead of {value.shape[0]:,}"
@@ -172,9 +172,11 @@ def _check(
 def _check_strict(entries: list[Entry], path: Path, allowed: Allowed) -> None:
     other = next((entry for entry in entries if entry.action not in ("loaded", "renamed")), None)
     if allowed.strict and other is not None:
+        name = printable(other.tensor or other.source)
+        why = f" ({other.why})" if other.why else ""
         raise ModelFileError(
-            f"{shown(path)}: strict loading copies and renames only, but {printable(other.tensor or other.source)} "
-            f"would be {other.action}{f' ({other.why})' if other.why else ''}; leave strict out to allow it"
+            f"{shown(path)}: strict loading copies and renames only, but {name} would be "
+            f"{IN_WORDS[other.action]}{why}; leave strict out to allow it"
         )
 
 

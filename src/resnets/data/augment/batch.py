@@ -80,8 +80,11 @@ def resized_crop(images: torch.Tensor, boxes: npt.NDArray[np.int64]) -> torch.Te
 
 def flip(images: torch.Tensor, chosen: npt.NDArray[np.bool_]) -> torch.Tensor:
     """Mirror the chosen pictures (B,) left to right."""
-    positions = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
-    return images.index_copy(0, positions, images.index_select(0, positions).flip(3))
+    members = np.flatnonzero(chosen)
+    lines = _nhwc(images)
+    chosen_ones = lines.index_select(0, torch.from_numpy(members).to(images.device))
+    mirror = chosen_ones.permute(0, 3, 1, 2).flip(3)  # torch is fast at this form of it
+    return _replaced(lines, members, _nhwc(mirror)).permute(0, 3, 1, 2)
 
 
 def jitter(images: torch.Tensor, factors: npt.NDArray[np.float64]) -> torch.Tensor:
@@ -129,20 +132,27 @@ def _nhwc(images: torch.Tensor) -> torch.Tensor:
     return images.permute(0, 2, 3, 1).contiguous()
 
 
+def _replaced(images: torch.Tensor, members: npt.NDArray[np.int64], others: torch.Tensor) -> torch.Tensor:
+    """`images` with those at `members` replaced by `others`, in one gather: faster than index_copy."""
+    source = np.arange(len(images))
+    source[members] = len(images) + np.arange(len(members))
+    return torch.cat([images, others]).index_select(0, torch.from_numpy(source).to(images.device))
+
+
 def _with_border(images: torch.Tensor, dimension: int, pad: int, border: Border) -> torch.Tensor:
     """`pad` more lines before and after along one dimension of (B, H, W, C)."""
-    size = images.shape[dimension]
-    if border == "reflect":
-        before = images.narrow(dimension, 1, pad).flip(dimension)
-        after = images.narrow(dimension, size - 1 - pad, pad).flip(dimension)
-    elif border == "edge":
-        before = images.narrow(dimension, 0, 1).repeat_interleave(pad, dimension)
-        after = images.narrow(dimension, size - 1, 1).repeat_interleave(pad, dimension)
-    else:
+    if border == "zero":
         shape = list(images.shape)
         shape[dimension] = pad
-        before = after = images.new_zeros(shape)
-    return torch.cat([before, images, after], dim=dimension)
+        zeros = images.new_zeros(shape)
+        return torch.cat([zeros, images, zeros], dim=dimension)
+    last = images.shape[dimension] - 1
+    before, after = [0] * pad, [last] * pad
+    if border == "reflect":
+        before, after = list(range(pad, 0, -1)), list(range(last - 1, last - 1 - pad, -1))
+    lines = [images.narrow(dimension, line, 1) for line in before]
+    lines += [images, *(images.narrow(dimension, line, 1) for line in after)]
+    return torch.cat(lines, dim=dimension)
 
 
 def _positions(

@@ -1,6 +1,6 @@
-"""`digits`: 1,797 handwritten digits of 8 x 8 pixels that scikit-learn carries; real handwriting, no network needed.
+"""`digits`: the 1,797 handwritten digits of 8 x 8 pixels that scikit-learn carries; no network is needed.
 
-The pictures are the test set of the UCI "Optical Recognition of Handwritten Digits" data (Alpaydin and Kaynak 1998).
+They are the test part of the UCI "Optical Recognition of Handwritten Digits" data (Alpaydin and Kaynak 1998).
 """
 
 from functools import cache
@@ -25,7 +25,7 @@ def _load() -> tuple[Pixels, npt.NDArray[np.int64]]:
 
 
 class DigitsSource:
-    """Values 0 to 16 become round(value * 255 / 16), so that the ink uses the full range of 8 bits."""
+    """Values from 0 to 16 become round(value * 255 / 16), so that ink uses the full range of 8 bits."""
 
     name = "digits"
     origin = "digits (scikit-learn's copy of the UCI handwritten digits)"
@@ -40,7 +40,8 @@ class DigitsSource:
         )
 
     def read(self, row: int) -> Picture:
-        return _load()[0][row]
+        picture: Pixels = _load()[0][row]
+        return picture
 
     def address(self) -> dict[str, object]:
         return {"kind": "digits"}

@@ -14,7 +14,7 @@ import numpy as np
 
 from resnets.base.errors import DataError
 from resnets.data.decode import PREFIX_BYTES, DecodeError, sniff
-from resnets.data.names import displayed, some
+from resnets.data.names import displayed, shown, some
 from resnets.data.source import MISSING, TEST, TRAIN, VAL, Listing, Picture, Traits
 from resnets.labels import LABEL, Head
 
@@ -108,10 +108,12 @@ def _walk(root: Path) -> _Found:
     folders, files = _entries(root, "", found)
     divided = _part_folders(root, folders)
     if not divided:
-        _part(root, "", None, found)
+        _refuse_a_folder_above(root, folders)
+        _part(root, "", None, (folders, files), found)
         return found
     for folder, part in divided.items():
-        _part(root, folder + "/", part if len(divided) > 1 or part != TRAIN else None, found)
+        stated = part if len(divided) > 1 or part != TRAIN else None
+        _part(root, folder + "/", stated, _entries(root, folder + "/", found), found)
     reason = "a picture outside the " + ", ".join(divided) + " folder" + "s" * (len(divided) > 1)
     for path in files:
         _outside(root, path, None, reason, found)
@@ -132,7 +134,7 @@ def _part_folders(root: Path, folders: list[str]) -> dict[str, str]:
     if not any(named[name] == TRAIN for name in nested) and not (nested and len(named) == len(folders)):
         if named and len(named) == len(folders):
             raise DataError(
-                f"{some(list(named))} in {displayed(str(root))} hold no class folders; put the pictures of each "
+                f"{some(list(named))} in {shown(str(root))} hold no class folders; put the pictures of each "
                 f"class into a folder of its own, such as {next(iter(named))}/CLASS/"
             )
         return {}
@@ -140,14 +142,25 @@ def _part_folders(root: Path, folders: list[str]) -> dict[str, str]:
         twin = next((other for other in named if other != name and named[other] == part), None)
         if twin is not None:
             raise DataError(
-                f"{displayed(str(root))} has two folders for {part}: {name!r} and {twin!r}; rename or move one of them"
+                f"{shown(str(root))} has two folders for its {part} part, {some([name, twin])}; rename or move one"
             )
     return dict(sorted(named.items(), key=lambda item: (TRAIN, VAL, TEST).index(item[1])))
 
 
-def _part(root: Path, prefix: str, part: str | None, found: _Found) -> None:
+def _refuse_a_folder_above(root: Path, folders: list[str]) -> None:
+    """Where the only folder is the divided data itself, as archives often unpack."""
+    if len(folders) == 1:
+        inside = root / folders[0]
+        if _part_folders(inside, _entries(inside, "", _Found())[0]):
+            raise DataError(
+                f"{shown(str(root))} holds one folder, {some(folders)}, that is divided itself; "
+                f"give {shown(str(inside))}"
+            )
+
+
+def _part(root: Path, prefix: str, part: str | None, entries: tuple[list[str], list[str]], found: _Found) -> None:
     """Class folders and what stands beside them in one part, or in the undivided root."""
-    folders, files = _entries(root, prefix, found)
+    folders, files = entries
     names = found.class_folders.setdefault(part, [])
     for path in files:
         _outside(root, path, part, "a picture outside the class folders", found)
@@ -184,14 +197,15 @@ def _outside(root: Path, path: str, part: str | None, reason: str, found: _Found
 
 def _below(root: Path, prefix: str, found: _Found) -> Iterator[str]:
     """Every file below a folder, at any depth."""
-    folders, files = _entries(root, prefix, found)
-    yield from files
-    for folder in folders:
-        yield from _below(root, folder + "/", found)
+    waiting = [prefix]
+    while waiting:
+        folders, files = _entries(root, waiting.pop(), found)
+        yield from files
+        waiting += [folder + "/" for folder in folders]
 
 
 def _entries(root: Path, prefix: str, found: _Found) -> tuple[list[str], list[str]]:
-    """The folders and files in a folder, as paths from the root in code point order; strays and links are counted."""
+    """The folders and files in a folder, as sorted paths from the root; strays and links are counted."""
     folders, files = [], []
     try:
         with os.scandir(root / prefix) as entries:
@@ -222,7 +236,7 @@ def _classes(root: Path, found: _Found) -> tuple[tuple[str, ...], list[str]]:
     known = set().union(*held.values()) if leading in (VAL, TEST) else held[leading]
     notes = []
     for part, names in held.items():
-        where = f"{part} of {displayed(str(root))}" if part else displayed(str(root))
+        where = f"{part} of {shown(str(root))}" if part else shown(str(root))
         unknown = sorted(names - known)
         if unknown:
             raise DataError(
@@ -232,9 +246,6 @@ def _classes(root: Path, found: _Found) -> tuple[tuple[str, ...], list[str]]:
         empty = sorted(set(found.class_folders[part]) - names)
         if empty:
             notes.append(f"no class is made of empty folders in {where}: {some(empty)}")
-        lacking = sorted(known - names)
-        if lacking:
-            notes.append(f"{where} lacks the class {some(lacking)}")
     if found.links:
         notes.append(f"folder links are not followed: {some(sorted(found.links))}")
     ids = tuple(displayed(name) for name in sorted(known))
@@ -242,7 +253,7 @@ def _classes(root: Path, found: _Found) -> tuple[tuple[str, ...], list[str]]:
 
 
 def _nothing(root: Path, found: _Found) -> str:
-    where = displayed(str(root))
+    where = shown(str(root))
     if found.rows:
         return (
             f"{len(found.rows)} pictures in {where} stand outside class folders; put those of each class into a "

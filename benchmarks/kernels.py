@@ -1,0 +1,126 @@
+"""The training step with the fused CPU norms and without, step by step in turns: medians and quartiles.
+
+    python benchmarks/kernels.py                      # ResNet-20 at 32 px, batch 128; ResNet-18 at 224 px, batch 32
+    python benchmarks/kernels.py --network resnet50 --steps 6
+    python benchmarks/kernels.py --ops                # the norms alone, forward and backward
+
+Random pictures, bf16 autocast where the processor has bf16 units (--precision), channels-last, SGD.
+"""
+
+import argparse
+import copy
+import gc
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from resnets.base.machine import bf16_units_in_words, cores, has_bf16_units
+from resnets.networks import build, kernels
+
+CASES = {"resnet20": (128, 32, 10), "resnet18": (32, 224, 1000), "resnet50": (32, 224, 1000)}  # batch, pixels, classes
+SHAPES = (
+    (128, 16, 32, 32),
+    (128, 64, 8, 8),
+    (32, 64, 112, 112),
+    (32, 64, 56, 56),
+    (32, 256, 56, 56),
+    (32, 512, 28, 28),
+    (32, 2048, 7, 7),
+)
+WARM = 2  # steps that are not counted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=CASES, action="append")
+    parser.add_argument("--steps", type=int, default=0, help="counted, of each kind (default 25 at 32 px, 7 at 224 px)")
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16" if has_bf16_units("cpu") else "fp32")
+    parser.add_argument("--ops", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with kernels.using(True):
+        print(f"{platform.machine()}, {bf16_units_in_words()}, {options.threads} threads, torch {torch.__version__}")
+        print(f"norms: {kernels.state()}; times in ms: median [quartiles]")
+    if options.ops:
+        for shape in SHAPES:
+            compare_norms(shape, torch.bfloat16 if options.precision == "bf16" else torch.float32, options.steps or 15)
+    else:
+        for name in options.network or ("resnet20", "resnet18"):
+            compare_steps(name, options.precision == "bf16", options.steps or (25 if name == "resnet20" else 7))
+
+
+def compare_steps(name: str, bf16: bool, steps: int) -> None:
+    batch, pixels, classes = CASES[name]
+    torch.manual_seed(0)
+    network = build(name, num_classes=classes).to(memory_format=torch.channels_last)
+    images = torch.randn(batch, 3, pixels, pixels).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, classes, (batch,))
+
+    def stepper(network: nn.Module) -> Callable[[], None]:
+        optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, fused=True)
+
+        def step() -> None:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+                logits = network(images)
+            nn.functional.cross_entropy(logits.float(), labels).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return step
+
+    plain, fused = in_turns(stepper(network), stepper(copy.deepcopy(network)), steps)
+    print(
+        f"{name}, {pixels} px, batch {batch}: torch {spread(plain)}, fused {spread(fused)}, "
+        f"{statistics.median(plain) / statistics.median(fused):.3f} times the images/s "
+        f"({1000 * batch / statistics.median(plain):.1f} to {1000 * batch / statistics.median(fused):.1f})",
+        flush=True,
+    )
+
+
+def compare_norms(shape: tuple[int, int, int, int], dtype: torch.dtype, steps: int) -> None:
+    x, residual, grad = (torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last) for _ in range(3))
+    x.requires_grad_()
+    residual.requires_grad_()
+    norm, act = nn.BatchNorm2d(shape[1]), nn.ReLU()
+
+    for beside, name in ((None, "norm + relu"), (residual, "norm + add + relu")):
+
+        def step(beside: torch.Tensor | None = beside) -> None:
+            kernels.norm_act(norm, x, residual=beside, act=act).backward(grad)
+            x.grad = residual.grad = None
+
+        plain, fused = in_turns(step, step, steps)
+        megabytes = x.numel() * x.element_size() / 1e6
+        print(
+            f"{name:17} {str(shape):19} {megabytes:5.1f} MB: torch {spread(plain)}, fused {spread(fused)}, "
+            f"{statistics.median(plain) / statistics.median(fused):.2f} times as fast",
+            flush=True,
+        )
+
+
+def in_turns(plain: Callable[[], None], fused: Callable[[], None], steps: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of each counted step, the two kinds in turns so that the machine's moods meet both."""
+    times: tuple[list[float], list[float]] = ([], [])
+    gc.collect()
+    for index in range(WARM + steps):
+        for on, step in enumerate((plain, fused)):
+            with kernels.using(bool(on)):
+                start = time.perf_counter()
+                step()
+                if index >= WARM:
+                    times[on].append(1000 * (time.perf_counter() - start))
+    return times
+
+
+def spread(times: list[float]) -> str:
+    low, middle, high = statistics.quantiles(times, n=4)
+    return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
+
+
+if __name__ == "__main__":
+    main()

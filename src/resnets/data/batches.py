@@ -1,0 +1,283 @@
+"""From rows to batches: read, decoded and cropped in threads, in an order and with pixels that no timing changes.
+
+Pillow lets go of the interpreter's lock while it decodes, so threads do as well as processes, without
+their start-up, copies and trouble. Training may unpack a JPEG at reduced scale, where the part that is kept
+still has twice the network's size; evaluation decodes in full.
+"""
+
+import math
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from resnets.base.errors import DataError
+from resnets.base.streams import order
+from resnets.data.augment.geometry import crop_boxes
+from resnets.data.augment.settings import Augment
+from resnets.data.dataset import Data
+from resnets.data.decode import decode
+from resnets.data.pack import Pack, pixel_settings, prepared, reason_of
+from resnets.data.source import Picture
+from resnets.preprocess import CHANNELS, FILTERS, Pixels, Preprocess, fit
+
+CHUNK = 4  # pictures that a thread decodes at a time
+OVERSAMPLING = 2  # a JPEG at reduced scale keeps at least this many pixels a side for each that is needed
+
+Rows = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int32]
+Fill = Callable[[Rows, Pixels], dict[int, str]]  # writes the pictures of some rows, gives position -> reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What batches are made of.
+
+    rows: (n,) in the order of evaluation. read: gives a row's picture as it is stored; called from threads.
+    labels: head -> (rows in all,). sizes: (rows in all,) widths and heights, upright; random resized crops
+    need them. pack: where the pictures are decoded already, all of `rows`.
+    """
+
+    rows: Rows
+    read: Callable[[int], Picture]
+    preprocess: Preprocess
+    labels: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    sizes: tuple[Numbers, Numbers] | None = None
+    pack: Pack | None = None
+
+    def __post_init__(self) -> None:
+        if self.pack is not None and pixel_settings(self.pack.preprocess) != pixel_settings(self.preprocess):
+            raise ValueError("the pack was made with another preprocessing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Some pictures as uint8 (B, C, H, W), channels last, with their rows (B,) and labels, head -> int64 (B,).
+
+    failed: rows that could not be decoded, with the reason; the batch is shorter by them, and may be empty.
+    """
+
+    rows: Rows
+    images: torch.Tensor
+    labels: dict[str, torch.Tensor]
+    failed: tuple[tuple[int, str], ...]
+
+
+def pictures_of(data: Data, rows: Rows, *, preprocess: Preprocess, pack: Pack | None = None) -> Pictures:
+    """The rows of a source, with all their labels."""
+    return Pictures(
+        rows=rows,
+        read=data.read,
+        preprocess=preprocess,
+        labels={head: data.labels(head) for head in data.heads},
+        sizes=data.sizes,
+        pack=pack,
+    )
+
+
+def batches_in_epoch(pictures: int, batch: int) -> int:
+    """How many batches an epoch has: a single picture at the end joins the batch before it."""
+    whole, rest = divmod(pictures, batch)
+    return whole + int(rest > 1 or (rest == 1 and whole == 0))
+
+
+class Batches(Iterator[Batch]):
+    """Batches in their order, read ahead by threads that end with `close`, a `with` block or the last reference.
+
+    waited_seconds: how long the consumer has waited for pictures so far.
+    """
+
+    def __init__(
+        self, plan: list[Rows], fill: Fill, *, pictures: Pictures, threads: int, prefetch: int, chunk: int
+    ) -> None:
+        self.waited_seconds = 0.0
+        self._plan = iter(plan)
+        self._fill, self._pictures = fill, pictures
+        self._prefetch, self._chunk = prefetch, chunk
+        self._ahead: deque[tuple[Rows, Pixels, list[Future[dict[int, str]]]]] = deque()
+        self._pool = ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="decode")
+        self.close = weakref.finalize(self, self._pool.shutdown, cancel_futures=True)
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __next__(self) -> Batch:
+        self._read_ahead()
+        if not self._ahead:
+            self.close()
+            raise StopIteration
+        rows, pixels, tasks = self._ahead.popleft()
+        started = time.perf_counter()
+        failed: dict[int, str] = {}
+        for start, task in enumerate(tasks):
+            failed |= {start * self._chunk + position: reason for position, reason in task.result().items()}
+        self.waited_seconds += time.perf_counter() - started
+        self._read_ahead()
+        return self._batch(rows, pixels, failed)
+
+    def _read_ahead(self) -> None:
+        """Keep as many batches in the threads as were asked for."""
+        shape = (*self._pictures.preprocess.size, CHANNELS[self._pictures.preprocess.channels])
+        while len(self._ahead) < self._prefetch and (rows := next(self._plan, None)) is not None:
+            pixels = np.empty((len(rows), *shape), dtype=np.uint8)
+            starts = range(0, len(rows), self._chunk)
+            parts = [slice(start, start + self._chunk) for start in starts]
+            tasks = [self._pool.submit(self._fill, rows[part], pixels[part]) for part in parts]
+            self._ahead.append((rows, pixels, tasks))
+
+    def _batch(self, rows: Rows, pixels: Pixels, failed: dict[int, str]) -> Batch:
+        lost = tuple((int(rows[position]), reason) for position, reason in failed.items())
+        if failed:
+            kept = np.setdiff1d(np.arange(len(rows)), list(failed))
+            rows, pixels = rows[kept], pixels[kept]
+        return Batch(
+            rows=rows,
+            images=torch.from_numpy(pixels).permute(0, 3, 1, 2),
+            labels={head: torch.from_numpy(labels[rows]) for head, labels in self._pictures.labels.items()},
+            failed=lost,
+        )
+
+
+def training_batches(
+    pictures: Pictures,
+    *,
+    augment: Augment,
+    batch: int,
+    seed: int,
+    epoch: int,
+    start_batch: int = 0,
+    skip: Collection[int] = (),
+    threads: int,
+    prefetch: int = 3,
+) -> Batches:
+    """One epoch in the order of (seed, epoch), from `start_batch` on, cropped where that is done in decoding.
+
+    What is left to do with a batch is `augment.left_for_device(packed=pictures.pack is not None)`. Rows in
+    `skip` and rows that fail keep their place in the order, so that their batches are shorter and no other
+    picture moves. A last batch of one picture, which batch norm cannot train on, joins the batch before it.
+    """
+    plan = _plan(order(pictures.rows, seed=seed, epoch=epoch), batch)[start_batch:]
+    if skip:
+        bad = np.fromiter(skip, dtype=np.int64)
+        plan = [rows[~np.isin(rows, bad)] for rows in plan]
+    if augment.geometry == "rrc" and pictures.pack is None:
+        fill = _cropped_fill(pictures, augment, seed=seed, epoch=epoch)
+    else:
+        fill = _fitted_fill(pictures)
+    return _batches(plan, fill, pictures, threads=threads, prefetch=prefetch)
+
+
+def evaluation_batches(pictures: Pictures, *, batch: int, threads: int, prefetch: int = 3) -> Batches:
+    """All rows in their order, each picture decoded in full and fitted, or from the pack, which equals it."""
+    rows = pictures.rows
+    plan = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+
+    def fill(rows: Rows, out: Pixels) -> dict[int, str]:
+        return _fill_each(rows, out, lambda _, row: prepared(pictures.read(row), pictures.preprocess))
+
+    return _batches(plan, fill, pictures, threads=threads, prefetch=prefetch)
+
+
+def _batches(plan: list[Rows], fill: Fill, pictures: Pictures, *, threads: int, prefetch: int) -> Batches:
+    if pictures.pack is None:
+        return Batches(plan, fill, pictures=pictures, threads=threads, prefetch=prefetch, chunk=CHUNK)
+    longest = max([1, *map(len, plan)])
+    gather = _packed_fill(pictures.pack)
+    return Batches(plan, gather, pictures=pictures, threads=1, prefetch=prefetch, chunk=longest)
+
+
+def _plan(rows: Rows, batch: int) -> list[Rows]:
+    count = batches_in_epoch(len(rows), batch)
+    starts = [batch * number for number in range(count)]
+    return [rows[start:end] for start, end in zip(starts, [*starts[1:], len(rows)], strict=True)]
+
+
+def _packed_fill(pack: Pack) -> Fill:
+    def fill(rows: Rows, out: Pixels) -> dict[int, str]:
+        pack.gather(rows, out)
+        if not pack.failed:
+            return {}
+        return {position: pack.failed[row] for position, row in enumerate(rows.tolist()) if row in pack.failed}
+
+    return fill
+
+
+def _fill_each(rows: Rows, out: Pixels, load: Callable[[int, int], Pixels]) -> dict[int, str]:
+    """Load each (position, row); a picture that cannot be read or decoded is a reason, not an exception."""
+    failed = {}
+    for position, row in enumerate(rows.tolist()):
+        try:
+            out[position] = load(position, row)
+        except (DataError, OSError) as error:
+            failed[position] = reason_of(error)
+    return failed
+
+
+def _fitted_fill(pictures: Pictures) -> Fill:
+    """Pictures fitted as in evaluation, but a JPEG from reduced scale."""
+    preprocess, read = pictures.preprocess, pictures.read
+    share = preprocess.crop if preprocess.resize == "crop" else 1.0
+    height, width = (math.ceil(OVERSAMPLING * side / share) for side in preprocess.size)
+
+    def fill(rows: Rows, out: Pixels) -> dict[int, str]:
+        def load(_: int, row: int) -> Pixels:
+            return fit(decode(read(row), preprocess.channels, at_least=(height, width)), preprocess)
+
+        return _fill_each(rows, out, load)
+
+    return fill
+
+
+def _cropped_fill(pictures: Pictures, augment: Augment, *, seed: int, epoch: int) -> Fill:
+    """Random resized crops, each picture's from its own draws; a JPEG from reduced scale."""
+    if pictures.sizes is None:
+        raise DataError("random resized crops need the pictures' sizes, and this source does not state them")
+    preprocess, read = pictures.preprocess, pictures.read
+    widths, heights = (numbers.astype(np.int64) for numbers in pictures.sizes)
+    if preprocess.resize == "squash":  # boxes are drawn in the squashed picture, as evaluation sees it
+        heights = np.maximum(1, np.rint(widths * preprocess.size[0] / preprocess.size[1]).astype(np.int64))
+
+    def fill(rows: Rows, out: Pixels) -> dict[int, str]:
+        tall, wide = heights[rows], widths[rows]
+        boxes = crop_boxes(rows, tall, wide, settings=augment, seed=seed, epoch=epoch)
+
+        def load(position: int, row: int) -> Pixels:
+            return cropped(read(row), boxes[position], (int(tall[position]), int(wide[position])), preprocess)
+
+        return _fill_each(rows, out, load)
+
+    return fill
+
+
+def cropped(
+    picture: Picture, box: npt.NDArray[np.int64], frame: tuple[int, int], preprocess: Preprocess
+) -> Pixels:
+    """The box (top, left, height, width) of a picture thought to be of size `frame`, resized: uint8 (H, W, C).
+
+    A JPEG is unpacked at the smallest scale at which the box keeps OVERSAMPLING times the network's size.
+    """
+    top, left, tall, wide = (float(number) for number in box)
+    height, width = preprocess.size
+    enough = (
+        math.ceil(OVERSAMPLING * height * frame[0] / tall),
+        math.ceil(OVERSAMPLING * width * frame[1] / wide),
+    )
+    whole = decode(picture, preprocess.channels, at_least=enough)
+    y, x = whole.height / frame[0], whole.width / frame[1]
+    region = (
+        left * x,
+        top * y,
+        min(whole.width, (left + wide) * x),  # rounding must not step outside
+        min(whole.height, (top + tall) * y),
+    )
+    pixels = np.asarray(whole.resize((width, height), FILTERS[preprocess.interpolation], box=region))
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels

@@ -1,0 +1,352 @@
+"""`open_data`: any source becomes `Data`: what there is, what is kept, its classes and its parts."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from resnets.base.errors import DataError, UsageError
+from resnets.data import split
+from resnets.data.classes import read_class_names, with_names
+from resnets.data.manifest import Facts, Manifest, Progress, build_table, examine
+from resnets.data.names import shown, some
+from resnets.data.source import MISSING, PARTS, TEST, TRAIN, Listing, Picture, Source, Traits
+from resnets.data.sources import find_source, shadowed
+from resnets.data.sources.manifest import ManifestSource
+from resnets.data.sources.named import Progress as DownloadProgress
+from resnets.labels import Head
+
+logger = logging.getLogger("resnets")
+
+LOGGED = 10  # left-out files that are named in the log; after them only their count is
+RARE = 0.02  # a format's share of the pictures up to which it is named: it may be no picture of the subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Pictures with their classes and parts. A row is a row of the manifest; n counts rows, left-out ones too.
+
+    notes: one-line warnings, already logged.
+    """
+
+    source: Source
+    manifest: Manifest
+    notes: list[str]
+    _paths: list[str] = field(repr=False)
+    _labels: dict[str, npt.NDArray[np.int64]] = field(repr=False)
+    _left_out: dict[int, str] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def origin(self) -> str:
+        return self.manifest.origin
+
+    @property
+    def traits(self) -> Traits:
+        return self.manifest.traits
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        return self.manifest.heads
+
+    @property
+    def parts_stated(self) -> bool:
+        """Whether the source itself is divided, and nothing was drawn here."""
+        return self.manifest.split_seed is None
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def rows(self, part: str) -> npt.NDArray[np.int64]:
+        """Kept rows of `train`, `val`, `test`, or `all`, ascending."""
+        if part == "all":
+            return np.flatnonzero(self._kept)
+        if part not in PARTS:
+            raise UsageError(f"a part is one of {', '.join(PARTS)} or all, got {part!r}")
+        return np.flatnonzero(self._parts == PARTS.index(part))
+
+    def labels(self, head: str) -> npt.NDArray[np.int64]:
+        """(n,) class positions, MISSING where there is none; read only."""
+        return self._labels[head]
+
+    def read(self, row: int) -> Picture:
+        """One picture as it is stored. Raises OSError where the file cannot be read. Safe in threads."""
+        return self.source.read(int(row))
+
+    def path(self, row: int) -> str:
+        """Relative to the source's root; a name that is not UTF-8 carries surrogates (see `names.displayed`)."""
+        return self._paths[int(row)]
+
+    @cached_property
+    def sizes(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """(n,) widths and (n,) heights in pixels, upright, from the headers; 0 where left out."""
+        return self.manifest.numbers("width"), self.manifest.numbers("height")
+
+    @cached_property
+    def channels(self) -> dict[str, int]:
+        """How many kept pictures are stored as grey, rgb, rgba (with any transparency)."""
+        return self._counts("channels")
+
+    @cached_property
+    def formats(self) -> dict[str, int]:
+        """How many kept pictures there are of each format."""
+        return self._counts("format")
+
+    @property
+    def kept(self) -> int:
+        return len(self) - len(self._left_out)
+
+    @property
+    def left_out(self) -> dict[int, str]:
+        """row -> reason."""
+        return dict(self._left_out)
+
+    @property
+    def strays(self) -> int:
+        return self.manifest.strays
+
+    @property
+    def beside(self) -> int:
+        return self.manifest.beside
+
+    def summary(self) -> str:
+        """One line of counts."""
+        parts = ", ".join(f"{len(self.rows(part)):,} {part}" for part in PARTS if len(self.rows(part)))
+        heads = [
+            f"{len(head)} classes" + f" of {name}" * (len(self.heads) > 1) for name, head in self.heads.items()
+        ]
+        others = {"left out": len(self._left_out), "beside": self.beside, "stray": self.strays}
+        seen = [f"{count:,} {word}" for word, count in others.items() if count]
+        return f"{shown(self.name)}: " + ", ".join([f"{self.kept:,} pictures ({parts})", *heads, *seen])
+
+    @cached_property
+    def _kept(self) -> npt.NDArray[np.bool_]:
+        kept = np.ones(len(self), dtype=bool)
+        kept[list(self._left_out)] = False
+        return kept
+
+    @cached_property
+    def _parts(self) -> npt.NDArray[np.int8]:
+        code = {name: number for number, name in enumerate(PARTS)}
+        parts = [code.get(name, MISSING) for name in self.manifest.table["split"].to_pylist()]
+        return np.where(self._kept, np.array(parts, dtype=np.int8), np.int8(MISSING))
+
+    def _counts(self, column: str) -> dict[str, int]:
+        values = self.manifest.table[column].to_pylist()
+        return dict(Counter(values[row] for row in np.flatnonzero(self._kept)).most_common())
+
+
+def open_data(
+    source: Any,
+    *,
+    classes: Path | None = None,
+    strict: bool = False,
+    all_train: bool = False,
+    for_training: bool = True,
+    progress: Progress | None = None,
+    download_progress: DownloadProgress | None = None,
+) -> Data:
+    """Look at every file of a source once, decide what is kept, and divide what is not yet divided.
+
+    source: a name, a folder, a file, arrays, a dataset, or a Source (see `sources.find_source`).
+    classes: a file of class ids and shown names (see `classes.read_class_names`).
+    strict: any file that would be left out is a DataError. all_train: keep no training pictures back for
+    validation where the source has none. for_training: False lets one class, or no training part, pass.
+    progress: called with (rows done, rows in all); download_progress with (what is done, bytes so far, in all).
+    Raises UsageError for what does not exist, DataError where nothing can be used; both say what to try.
+    """
+    opened = find_source(source, progress=download_progress)
+    listing = opened.listing()
+    if classes is not None:
+        listing = replace(listing, heads=with_names(listing.heads, read_class_names(classes), where=str(classes)))
+    facts = examine(opened, listing, progress=progress)
+    _leave_out_unlabelled(listing, facts)
+    _refuse_left_out(opened, listing, facts, strict=strict)
+    parts, seed = _divide(opened, listing, facts, all_train=all_train)
+    stated = [None if row in facts.left_out else part for row, part in enumerate(parts)]
+    if for_training:
+        _refuse_untrainable(opened, listing, stated)
+    manifest = Manifest(
+        table=build_table(listing, facts, stated),
+        name=opened.name,
+        origin=opened.origin,
+        traits=opened.traits,
+        address=opened.address() if hasattr(opened, "address") else None,
+        heads=listing.heads,
+        strays=listing.strays,
+        beside=listing.beside,
+        split_seed=seed,
+    )
+    shadow = shadowed(source)
+    notes = [*([shadow] if shadow else []), *listing.notes, *_notes(opened, listing, facts, stated)]
+    _log(listing.paths, facts.left_out, notes)
+    return _data(opened, manifest, notes)
+
+
+def reopen(manifest: Manifest, source: Source | None = None) -> Data:
+    """Data as a manifest says it is, without reading a picture: what a resumed run works with.
+
+    source: what the manifest was made from, where it lives in memory and cannot be opened again.
+    Raises DataError where the source is gone or lacks a row.
+    """
+    return _data(ManifestSource(manifest, source), manifest, [])
+
+
+def _data(source: Source, manifest: Manifest, notes: list[str]) -> Data:
+    labels = {name: manifest.labels(name) for name in manifest.heads}
+    for column in labels.values():
+        column.setflags(write=False)
+    return Data(
+        source=source,
+        manifest=manifest,
+        notes=notes,
+        _paths=manifest.paths(),
+        _labels=labels,
+        _left_out=manifest.left_out(),
+    )
+
+
+def _leave_out_unlabelled(listing: Listing, facts: Facts) -> None:
+    labelled = np.zeros(len(listing.paths), dtype=bool)
+    for labels in listing.labels.values():
+        labelled |= labels != MISSING
+    for row in np.flatnonzero(~labelled):
+        facts.left_out.setdefault(int(row), "no class is stated for it")
+
+
+def _refuse_left_out(source: Source, listing: Listing, facts: Facts, *, strict: bool) -> None:
+    """No picture is left, or one was left out although none may be."""
+    count = len(facts.left_out)
+    every = count == len(listing.paths)
+    if not every and not (strict and count):
+        return
+    row, reason = min(facts.left_out.items())
+    first = f"the first is '{shown(listing.paths[row])}' ({reason})"
+    if every:
+        raise DataError(
+            f"no readable picture in {shown(source.origin)}: all {count} files were left out, {first}; check that "
+            "the right folder was given"
+        )
+    raise DataError(
+        f"{count} files of {shown(source.origin)} would be left out, {first}; mend or move them, or allow it by "
+        "leaving out --strict-data"
+    )
+
+
+def _refuse_untrainable(source: Source, listing: Listing, parts: Sequence[str | None]) -> None:
+    for name, head in listing.heads.items():
+        if head.kind == "single" and len(head) < 2:
+            raise DataError(
+                f"{shown(source.origin)} has one class, {some(list(head.ids))}, for {name!r}; two at least are "
+                "needed: put each class into a folder of its own and give the folder that holds them"
+            )
+    if TRAIN not in parts:
+        has = " and ".join(part for part in PARTS if part in parts)
+        raise DataError(
+            f"{shown(source.origin)} has only a {has} part, nothing to train on; give the data that holds `train`"
+        )
+
+
+def _divide(
+    source: Source, listing: Listing, facts: Facts, *, all_train: bool
+) -> tuple[Sequence[str], int | None]:
+    """The part of each row, and the split seed where parts were drawn here."""
+    parts = list(listing.parts) if listing.parts is not None else [TRAIN] * len(listing.paths)
+    if isinstance(source, ManifestSource):
+        return parts, source.manifest.split_seed
+    stated = {part for row, part in enumerate(parts) if row not in facts.left_out}
+    if stated == {TRAIN}:
+        shares = split.THREE_WAY if source.traits.three_way else split.TWO_WAY
+    elif stated == {TRAIN, TEST}:
+        shares = split.OF_TRAIN
+    else:
+        return parts, None
+    if all_train:
+        shares = {part: share for part, share in shares.items() if part == TEST}
+    rows = [row for row, part in enumerate(parts) if part == TRAIN and row not in facts.left_out]
+    labels = next(iter(listing.labels.values()))[rows]
+    drawn = split.divide(labels, [facts.content[row] or b"" for row in rows], shares=shares)
+    for row, part in zip(rows, drawn, strict=True):
+        parts[row] = part
+    return parts, split.SPLIT_SEED if shares else None
+
+
+def _notes(source: Source, listing: Listing, facts: Facts, parts: Sequence[str | None]) -> list[str]:
+    """What is worth a warning once every file was looked at."""
+    kept = [row for row, part in enumerate(parts) if part is not None]
+    notes = [
+        *_lacking_classes(listing, parts),
+        *_rare_formats(listing, facts, kept),
+        *_equal(listing, facts, parts),
+    ]
+    if isinstance(source, ManifestSource):
+        before = source.manifest.table["content"].to_pylist()
+        changed = [listing.paths[row] for row in kept if before[row] != facts.content[row]]
+        if changed:
+            notes.append(
+                f"{len(changed)} files are not what they were when the manifest was written: {some(changed)}"
+            )
+    return notes
+
+
+def _lacking_classes(listing: Listing, parts: Sequence[str | None]) -> list[str]:
+    of = np.array([MISSING if part is None else PARTS.index(part) for part in parts])
+    notes = []
+    for head, labels in listing.labels.items():
+        for number in np.unique(of[of != MISSING]):
+            there = set(np.unique(labels[of == number]).tolist())
+            lacking = [name for position, name in enumerate(listing.heads[head].ids) if position not in there]
+            if lacking:
+                notes.append(f"{PARTS[number]} has no picture of the class {some(lacking)}")
+    return notes
+
+
+def _rare_formats(listing: Listing, facts: Facts, kept: Sequence[int]) -> list[str]:
+    counts = Counter(facts.format[row] for row in kept).most_common()
+    notes = []
+    for name, count in counts[1:]:
+        if count <= RARE * len(kept):
+            paths = [listing.paths[row] for row in kept if facts.format[row] == name]
+            notes.append(f"{count} {name} among {counts[0][1]} {counts[0][0]} files, kept: {some(paths)}")
+    return notes
+
+
+def _equal(listing: Listing, facts: Facts, parts: Sequence[str | None]) -> list[str]:
+    """Equal pictures that stand in two classes, or in two parts."""
+    rows_of: dict[bytes | None, list[int]] = {}
+    for row, part in enumerate(parts):
+        if part is not None:
+            rows_of.setdefault(facts.content[row], []).append(row)
+    equal = [rows for rows in rows_of.values() if len(rows) > 1]
+    notes = []
+    for head, labels in listing.labels.items():
+        differ = [rows for rows in equal if len({int(labels[row]) for row in rows} - {MISSING}) > 1]
+        if differ:
+            where = "two classes" if len(listing.labels) == 1 else f"two classes of {head}"
+            notes.append(f"{len(differ)} pictures stand in {where}: {some(_pairs(listing, differ))}")
+    apart = [rows for rows in equal if len({parts[row] for row in rows}) > 1]
+    if apart:
+        notes.append(f"{len(apart)} pictures stand in two parts: {some(_pairs(listing, apart))}")
+    return notes
+
+
+def _pairs(listing: Listing, equal: Sequence[Sequence[int]]) -> list[str]:
+    return [f"{listing.paths[rows[0]]} = {listing.paths[rows[1]]}" for rows in equal]
+
+
+def _log(paths: list[str], left_out: dict[int, str], notes: list[str]) -> None:
+    for row, reason in sorted(left_out.items())[:LOGGED]:
+        logger.warning("left out: %s (%s)", shown(paths[row]), reason)
+    if len(left_out) > LOGGED:
+        logger.warning("left out: %d more files; the manifest names them all", len(left_out) - LOGGED)
+    for note in notes:
+        logger.warning("%s", note)

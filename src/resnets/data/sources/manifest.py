@@ -1,0 +1,95 @@
+"""A manifest as a source: rows, classes and parts as it states them, pictures from where they lie."""
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from resnets.base.errors import DataError
+from resnets.data.manifest import Manifest
+from resnets.data.names import shown, some
+from resnets.data.source import TRAIN, Listing, Picture, Source
+from resnets.data.sources.digits import DigitsSource
+from resnets.data.sources.folder import FolderSource
+from resnets.data.sources.idx import IdxSource
+from resnets.data.sources.named import named_source
+from resnets.data.sources.parquet import ParquetSource
+
+_KINDS: dict[str, Callable[[Path], Source]] = {"folder": FolderSource, "idx": IdxSource, "parquet": ParquetSource}
+
+
+class ManifestSource:
+    """What a manifest lists. base: the source it was made from; None: it is opened again from its address."""
+
+    def __init__(self, manifest: Manifest, base: Source | None = None) -> None:
+        self.manifest = manifest
+        self.name = manifest.name
+        self.origin = manifest.origin
+        self.traits = manifest.traits
+        self._base = base or _opened(manifest)
+        self._paths = manifest.paths()
+        self._rows = _rows(self._base, self._paths, manifest.origin)
+
+    def listing(self) -> Listing:
+        manifest = self.manifest
+        left_out = manifest.left_out()
+        parts = manifest.table["split"].to_pylist()
+        for row, part in enumerate(parts):
+            if part is None:
+                left_out.setdefault(row, "the manifest states no part for it")
+        return Listing(
+            paths=list(self._paths),
+            heads=manifest.heads,
+            labels={name: manifest.labels(name) for name in manifest.heads},
+            parts=[part or TRAIN for part in parts],
+            left_out=left_out,
+            strays=manifest.strays,
+            beside=manifest.beside,
+        )
+
+    def read(self, row: int) -> Picture:
+        if isinstance(self._base, FolderSource):
+            return self._base.read_path(self._paths[row])
+        return self._base.read(int(self._rows[row]))
+
+    def address(self) -> dict[str, Any] | None:
+        return self.manifest.address
+
+
+def _opened(manifest: Manifest) -> Source:
+    address = manifest.address
+    if address is None:
+        raise DataError(
+            f"this manifest is of {shown(manifest.origin)}, which no file can bring back; give the data itself"
+        )
+    if address.get("kind") == "digits":
+        return DigitsSource()
+    if address.get("kind") == "named":
+        return named_source(str(address.get("name")))
+    root = Path(str(address.get("root")))
+    if address.get("kind") not in _KINDS or not root.is_absolute():
+        raise DataError(
+            f"the manifest's source {address!r:.100} is not of a known kind; write it again from its source"
+        )
+    if not root.exists():
+        raise DataError(
+            f"this manifest is of {shown(manifest.origin)}, which is not there; put it back and try again"
+        )
+    return _KINDS[address["kind"]](root)
+
+
+def _rows(base: Source, paths: list[str], origin: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The base's row of each path; a folder's pictures are read by their path alone, which must stay inside."""
+    if isinstance(base, FolderSource):
+        outside = [
+            path for path in paths if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
+        ]
+        if outside:
+            raise DataError(f"the manifest names files outside its folder: {some(outside)}")
+        return np.arange(len(paths))
+    position = {path: row for row, path in enumerate(base.listing().paths)}
+    lacking = [path for path in paths if path not in position]
+    if lacking:
+        raise DataError(f"{shown(origin)} lacks what the manifest names: {some(lacking)}; it has changed since")
+    return np.array([position[path] for path in paths], dtype=np.int64)

@@ -1,0 +1,164 @@
+"""A network's outputs on pictures: the seam between what runs a network and what is done with its logits.
+
+Letters of the shapes: B pictures, n of them in all, H×W pixels, C channels, K classes.
+"""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from resnets.base.errors import NotFinite, UsageError
+from resnets.data.augment.batch import normalise
+from resnets.data.batches import Pictures, evaluation_batches
+from resnets.preprocess import Pixels
+from resnets.weights.modelfile import Model
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS = ("fp32", "bf16")
+Logits = dict[str, npt.NDArray[np.float32]]
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+
+BATCH = 64  # pictures; more is no faster on a processor
+
+
+class Backend(Protocol):
+    """What runs a network, whatever with: prepared pictures in, logits a head out."""
+
+    def logits(self, pictures: Pixels) -> Logits:
+        """uint8 (B, H, W, C), resized and cropped but not normalised -> head name -> float32 (B, K)."""
+
+
+class TorchBackend:
+    """A network run by torch.
+
+    The network is in evaluation mode while it runs and as it was afterwards; it is copied only where it must
+    move to another device. fp32 is full fp32 on a GPU too (no TF32); bf16 is autocast.
+    """
+
+    def __init__(self, model: Model, *, device: str = "cpu", precision: Precision = "fp32") -> None:
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.device = torch.device(device)
+        self.precision = precision
+        self.heads = tuple(model.heads)
+        self.preprocess = model.preprocess
+        self.network = model.network
+        first = next(iter(model.network.parameters()), None)
+        if first is not None and first.device.type != self.device.type:
+            self.network = copy.deepcopy(model.network).to(self.device)
+
+    def logits(self, pictures: Pixels) -> Logits:
+        """uint8 (B, H, W, C) -> head name -> float32 (B, K)."""
+        images = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2)  # (B, C, H, W), channels last
+        images = normalise(images, mean=self.preprocess.mean, std=self.preprocess.std)
+        bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        with torch.inference_mode(), evaluating(self.network), full_fp32(self.device), bf16:
+            outputs = self.network(images)
+        if not isinstance(outputs, Mapping):
+            outputs = {self.heads[0] if self.heads else "features": outputs}
+        return {name: value.float().cpu().numpy() for name, value in outputs.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """rows: (n,) as asked for, without those that failed. logits: head -> (n, K). failed: row -> reason."""
+
+    rows: npt.NDArray[np.int64]
+    logits: Logits
+    failed: dict[int, str]
+
+
+def classify(
+    backend: Backend,
+    pictures: Pictures,
+    *,
+    batch: int = BATCH,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Outputs:
+    """The logits of all pictures, in their order; `threads` decode them.
+
+    Raises NotFinite where an output is NaN or infinite.
+    """
+    rows: list[npt.NDArray[np.int64]] = []
+    logits: list[Logits] = []
+    failed: dict[int, str] = {}
+    done = 0
+    with evaluation_batches(pictures, batch=batch, threads=threads) as batches:
+        for one in batches:
+            failed.update(one.failed)
+            done += len(one.rows) + len(one.failed)
+            if len(one.rows):
+                found = backend.logits(one.images.permute(0, 2, 3, 1).numpy())
+                _refuse_not_finite(found)
+                rows.append(one.rows)
+                logits.append(found)
+            if progress is not None:
+                progress(done, len(pictures.rows))
+    names = logits[0] if logits else {}
+    return Outputs(
+        rows=np.concatenate(rows) if rows else np.empty(0, dtype=np.int64),
+        logits={name: np.concatenate([found[name] for found in logits]) for name in names},
+        failed=failed,
+    )
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; each module's own mode afterwards."""
+    trained = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in trained:
+            module.training = True
+
+
+@contextlib.contextmanager
+def full_fp32(device: torch.device) -> Iterator[None]:
+    """No TF32 inside the block: an NVIDIA GPU's convolutions use it by default."""
+    if device.type != "cuda":
+        yield
+        return
+    backends: Any = torch.backends
+    settings = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul)
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.fp32_precision = value
+
+
+@contextlib.contextmanager
+def threads_of(count: int | None) -> Iterator[None]:
+    """So many threads of torch inside the block (None: as it is), as many as before afterwards."""
+    before = torch.get_num_threads()
+    if count is not None:
+        if count < 1:
+            raise UsageError(f"--threads must be at least 1, got {count}")
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _refuse_not_finite(logits: Logits) -> None:
+    for name, values in logits.items():
+        bad = int((~np.isfinite(values)).any(axis=1).sum())
+        if bad:
+            raise NotFinite(
+                f"the network gives NaN or infinity for {bad} of {len(values)} pictures (head {name}): "
+                "its weights are damaged or it needs --precision fp32"
+            )

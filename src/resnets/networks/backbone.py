@@ -1,0 +1,54 @@
+"""A residual network as the body of something else: its maps by name, with their channels and strides.
+
+Shapes: B pictures, C channels, H×W pixels, F features.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from resnets.base.errors import UsageError
+from resnets.networks.resnet import ResNet, build
+from resnets.networks.spec import ResNetSpec
+
+
+class Backbone(nn.Module):
+    """The maps `stem`, `stage1`, …, and `pooled` of a network, which keeps its weights and loses its heads.
+
+    network: a variant's name, a spec, or a network, whose tensors are then shared.
+    output_stride: 8, 16 or 32; stages that would divide the sides by more dilate instead. None: as it is.
+    channels, strides: of each map by name; what is pooled has stride 0.
+    """
+
+    def __init__(self, network: str | ResNetSpec | ResNet, *, output_stride: int | None = None) -> None:
+        super().__init__()
+        network = network if isinstance(network, ResNet) else build(network, heads=None)
+        stride = network.spec.output_stride if output_stride is None else output_stride
+        self.network = respecified(network, replace(network.spec, heads=(), output_stride=stride))
+        self.spec = self.network.spec
+        self.channels = {name: channels for name, (channels, _) in self.spec.maps().items()}
+        self.strides = {name: stride for name, (_, stride) in self.spec.maps().items()}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, C, H, W) -> {name: (B, C, H/stride, W/stride)}, and `pooled` (B, F)."""
+        return self.network.maps(images)
+
+
+def features(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """The maps of `model` by name (see `Backbone`), in the mode it is in. Raises UsageError for other modules."""
+    network = getattr(model, "network", model)
+    if not isinstance(network, ResNet):
+        raise UsageError(
+            f"features needs a network made by resnets, got {type(network).__name__}; use a hook on it"
+        )
+    return network.maps(images)
+
+
+def respecified(network: ResNet, spec: ResNetSpec) -> ResNet:
+    """The same tensors under a spec that differs in heads (left out), output_stride, dropout or drop_path."""
+    with torch.device("meta"):
+        other = ResNet(spec)
+    have, wanted = network.state_dict(keep_vars=True), other.state_dict()
+    other.load_state_dict({name: have[name] for name in wanted}, assign=True)
+    return other.train(network.training)

@@ -1,0 +1,93 @@
+"""State dicts that torchvision and timm load strictly: what was trained here goes there."""
+
+import re
+
+from torch import Tensor
+
+from resnets.base.errors import UsageError
+from resnets.networks.resnet import ResNet
+from resnets.networks.spec import ResNetSpec
+
+_DEEP_STEM = {"0": "conv1", "1": "norm1", "3": "conv2", "4": "norm2", "6": "conv3"}
+_V2_BLOCK = re.compile(r"layer(\d+)\.(\d+)\.(?:bn(\d)|(conv\d)|downsample\.\d)\.(.*)")
+
+
+def to_torchvision(network: ResNet) -> dict[str, Tensor]:
+    """The state dict of torchvision's ResNet with the same block, layers, groups and width_per_group.
+
+    Raises UsageError, with the field that differs, where torchvision's class cannot build this network.
+    """
+    spec = network.spec
+    wanted = {
+        "block": spec.block in ("basic", "bottleneck"),
+        "depths": len(spec.depths) == 4,
+        "width": spec.width == 64,
+        "stride_in": spec.stride_in == "3x3",
+        "stem": spec.stem == "imagenet",
+        "stem_width": spec.stem_channels == 64,
+        "shortcut": spec.shortcut == "B",
+        "attention": spec.attention == "none",
+        "antialias": not spec.antialias,
+        "norm": spec.norm == "batch",
+        "pool": spec.pool == "average",
+        "hidden": not spec.hidden,
+        "output_stride": spec.block == "bottleneck" or spec.output_stride in (0, 32),
+        "in_channels": spec.in_channels == 3,
+        "heads": len(spec.heads) == 1,
+    }
+    _refuse(spec, wanted, "torchvision")
+    return dict(network.state_dict())
+
+
+def to_timm(network: ResNet) -> dict[str, Tensor]:
+    """The state dict of timm's network of the same name, or of its ResNet or ResNetV2 with the same settings.
+
+    Raises UsageError, with the field that differs, where timm's classes cannot build this network.
+    """
+    spec = network.spec
+    wanted = {
+        "block": not spec.pooled_stages,
+        "depths": len(spec.depths) == 4,
+        "width": spec.width == 64,
+        "stride_in": spec.stride_in == "3x3",
+        "stem": spec.stem != "small" and not (spec.preact and spec.stem == "strided"),
+        "stem_width": spec.stem_channels == 64 or (spec.stem != "imagenet" and not spec.preact),
+        "shortcut": spec.shortcut in ("B", "D"),
+        "attention": spec.attention == "none" or not spec.preact,
+        "antialias": not (spec.antialias and spec.preact),
+        "pool": spec.pool == "average",
+        "hidden": not spec.hidden,
+        "heads": len(spec.heads) <= 1,
+    }
+    _refuse(spec, wanted, "timm")
+    state = {timm_name(spec, name): tensor for name, tensor in network.state_dict().items()}
+    if spec.preact and spec.heads:
+        state["head.fc.weight"] = state["head.fc.weight"][:, :, None, None]  # a 1×1 convolution there
+    return state
+
+
+def timm_name(spec: ResNetSpec, name: str) -> str:
+    """A tensor's name in timm: the same, but in pre-activation networks."""
+    if not spec.preact:
+        return name
+    top, _, rest = name.partition(".")
+    if top == "fc":
+        return f"head.{name}"
+    if top == "conv1":
+        number, _, last = rest.rpartition(".")
+        return f"stem.{_DEEP_STEM[number]}.{last}" if number else f"stem.conv.{last}"
+    found = _V2_BLOCK.fullmatch(name)
+    if not found:
+        return name
+    stage, block, number, convolution, last = found.groups()
+    module = f"norm{number}" if number else convolution or "downsample.conv"
+    return f"stages.{int(stage) - 1}.blocks.{block}.{module}.{last}"
+
+
+def _refuse(spec: ResNetSpec, fits: dict[str, bool], library: str) -> None:
+    for field, fit in fits.items():
+        if not fit:
+            raise UsageError(
+                f"{library} has no network with {field}={getattr(spec, field)!r}; "
+                "network.state_dict() gives the tensors under their own names"
+            )

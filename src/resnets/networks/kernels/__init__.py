@@ -1,0 +1,10 @@
+"""Fused CPU steps for training: batch norm with the residual's sum and ReLU in one pass, and its gradient.
+
+PyTorch runs the three one after the other, each with its own trip through memory. `norm_act` gives the same values
+(see tests/networks/kernels) and takes PyTorch's own steps wherever the kernels cannot run. They are off until
+`use(True)`: a run records which kernels made its bits.
+"""
+
+from resnets.networks.kernels.norm import available, norm_act, state, use, using
+
+__all__ = ["available", "norm_act", "state", "use", "using"]

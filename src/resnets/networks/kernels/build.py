@@ -1,0 +1,153 @@
+"""The fused steps' machine code: compiled from `norm.cpp` when it is first wanted, kept, loaded.
+
+It shares torch's threads: the functions that start them are looked up in the library torch itself has loaded.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from resnets.base.errors import UsageError
+from resnets.base.files import cache_folder, replacing
+from resnets.base.machine import bf16_units_in_words
+
+SOURCE = Path(__file__).with_name("norm.cpp")
+COMPILERS = ("g++", "c++", "clang++")
+BASE_FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-Wno-psabi")
+AVX512_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
+SECONDS = 120  # after which a compiler is given up
+
+P, I, N, D = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_double
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernels:
+    """The loaded functions, how many channels one vector holds, and what they are, for the plan line."""
+
+    forward: "ctypes._NamedFuncPointer"
+    backward: "ctypes._NamedFuncPointer"
+    lanes: int
+    name: str
+
+
+class _Missing(Exception):
+    """Why there are no kernels here, in a few words."""
+
+
+@functools.cache
+def load() -> Kernels | str:
+    """The kernels, or why there are none; compiled at the first call that finds none in the cache."""
+    try:
+        if os.environ.get("RESNETS_KERNELS", "").lower() in ("off", "0"):
+            raise _Missing("RESNETS_KERNELS=off")
+        threads = _thread_functions()
+        instructions, flags = _instructions()
+        compiler, version = _compiler()
+        library = ctypes.CDLL(str(_compiled(compiler, version, flags)))
+    except (_Missing, UsageError, OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    library.use_threads.argtypes = [P, P, P]
+    library.use_threads(*threads)
+    library.norm_forward.argtypes = [I, I, N, N, I, I, D, D, *[P] * 10]
+    library.norm_backward.argtypes = [I, I, N, N, I, *[P] * 10]
+    library.norm_forward.restype = library.norm_backward.restype = None
+    return Kernels(
+        forward=library.norm_forward,
+        backward=library.norm_backward,
+        lanes=library.lanes(),
+        name=f"{instructions}, {_short(compiler, version)}",
+    )
+
+
+def _thread_functions() -> list[int | None]:
+    """Where torch's OpenMP has: start a team; my number in it; its size."""
+    try:
+        torch_library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+        return [ctypes.cast(getattr(torch_library, name), P).value for name in names]
+    except (OSError, AttributeError):
+        raise _Missing("this torch has no OpenMP threads to share") from None
+
+
+def _instructions() -> tuple[str, tuple[str, ...]]:
+    """The instruction set that torch itself has chosen, in words and as flags."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability == "AVX512":
+        if bf16_units_in_words() == "no bf16 units":
+            return "AVX512", AVX512_FLAGS
+        return "AVX512-BF16", (*AVX512_FLAGS, "-mavx512bf16")  # whatever has AMX has these too
+    if capability == "AVX2":
+        return "AVX2", ("-mavx2", "-mfma")
+    return "no wide vectors", ()
+
+
+def _compiler() -> tuple[list[str], str]:
+    """The command ($CXX, or the first of COMPILERS that is installed) and what it says of itself."""
+    asked = shlex.split(os.environ.get("CXX", ""))
+    for command in [asked] if asked else [[name] for name in COMPILERS]:
+        if shutil.which(command[0]):
+            told = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=SECONDS)
+            if told.returncode == 0 and told.stdout:
+                return command, told.stdout.splitlines()[0]
+    raise _Missing(f"no C++ compiler found ({shlex.join(asked) if asked else ', '.join(COMPILERS)})")
+
+
+def _short(compiler: list[str], version: str) -> str:
+    number = re.search(r"\d+(\.\d+)+", version)
+    return f"{Path(compiler[0]).name} {number.group() if number else version}"
+
+
+def _compiled(compiler: list[str], version: str, flags: tuple[str, ...]) -> Path:
+    """The shared library of this source, compiler, flags and torch: from the cache, or made under a lock."""
+    folder = cache_folder("kernels")
+    _check_private(folder)
+    facts = (SOURCE.read_text(encoding="utf-8"), compiler, version, BASE_FLAGS, flags, torch.__version__)
+    path = folder / f"norm-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.so"
+    with _locked(folder / "lock"):
+        if not path.exists():
+            _compile([*compiler, *BASE_FLAGS, *flags], path)
+    return path
+
+
+def _compile(command: list[str], path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch, replacing(path) as beside:
+        environment = {**os.environ, "LC_ALL": "C", "TMPDIR": scratch}
+        made = subprocess.run(
+            [*command, str(SOURCE), "-o", str(beside)],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            env=environment,
+        )
+        if made.returncode:
+            lines = [line for line in made.stderr.splitlines() if "error" in line] or [f"status {made.returncode}"]
+            raise _Missing(f"{command[0]} failed: {lines[0][:200]}")
+
+
+def _check_private(folder: Path) -> None:
+    """What is loaded from the folder runs as this user, so nobody else may write there."""
+    facts = folder.stat()
+    if facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+        raise _Missing(f"others can write to {folder}; chmod 700 it, or set RESNETS_CACHE to a private folder")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    import fcntl  # not on Windows, where torch brings no GOMP_parallel and nothing comes this far
+
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,372 @@
+"""`resnets.train`: from a source of pictures to a run folder, or on from where a run folder stands."""
+
+import contextlib
+import logging
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnets._version import VERSION
+from resnets.base.errors import RunError, UsageError
+from resnets.base.machine import numeric_environment
+from resnets.base.options import flag_of
+from resnets.base.text import printable
+from resnets.data.dataset import Data, open_data
+from resnets.networks.resnet import build
+from resnets.networks.variants import variant
+from resnets.preprocess import CHANNELS
+from resnets.training import run as folder
+from resnets.training.checkpoint import load_checkpoint
+from resnets.training.config import RESUMABLE, TrainConfig, changed, read_config, write_config
+from resnets.training.finish import finish
+from resnets.training.gallery import Gallery
+from resnets.training.loop import OnEvent, Training
+from resnets.training.plan import Plan, differences, extend, make_plan, plan_line
+from resnets.training.signals import listening
+from resnets.training.tracking import check_trackers, open_trackers
+from resnets.weights.modelfile import Model, load
+from resnets.weights.loading import initialise
+
+log = logging.getLogger("resnets")
+
+OnProgress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A finished run.
+
+    path: its folder. model: the model file. split: the part its figures are of, `test` or `val` (None: neither).
+    n: pictures of that part. heads: head -> figures, as `evaluate` gives them. left_out: files left out.
+    """
+
+    path: Path
+    model: Path
+    split: str | None
+    n: int
+    heads: Figures
+    left_out: int
+    seconds: float
+
+    def load(self) -> Model:
+        """Network, classes and preprocessing of the model file."""
+        return load(self.model)
+
+    def to_json(self) -> dict[str, Any]:
+        outputs = [str(path) for path in sorted(self.path.iterdir()) if path.is_file() and path.name[0] != "."]
+        return {
+            "run": str(self.path),
+            "model": str(self.model),
+            "split": self.split,
+            "n": self.n,
+            "heads": self.heads,
+            "left_out": self.left_out,
+            "seconds": round(self.seconds, 3),
+            "outputs": outputs,
+        }
+
+
+def train(
+    data: Any = None,
+    *,
+    config: TrainConfig | None = None,
+    resume: Path | str | None = None,
+    network: nn.Module | None = None,
+    on_event: OnEvent | None = None,
+    on_progress: OnProgress | None = None,
+) -> Run:
+    """Train a network on `data`, or go on with the run folder `resume`.
+
+    data: a name, a folder, a file, arrays, a map-style dataset or {part: dataset} (see `open_data`). With `resume`
+        it is only needed where the run's data was in memory.
+    config: the options; with `resume` only epochs, threads, track and exact.
+    network: a module of your own, (B, C, H, W) to (B, classes), trained in place of a named one.
+    on_event: called with each event of the run as it happens (`events.jsonl` has the same, and more fields).
+    on_progress: called while pictures are read, with what is done, how many, and of how many.
+
+    Ctrl-C and SIGTERM save and raise Interrupted, whose message has the command that resumes. Raises UsageError,
+    DataError and RunError before anything is written, NotFinite and OutOfSpace with the last checkpoint kept.
+    """
+    config = config or TrainConfig()
+    started = time.monotonic()
+    check_trackers(config.track)
+    tell = on_event or (lambda event: None)
+    progress = on_progress or (lambda label, done, total: None)
+    if resume is not None:
+        return _resume(data, Path(resume), config, network, tell, progress, started)
+    if data is None:
+        raise UsageError("train needs pictures: a folder, a file or a name such as digits; or --resume RUN")
+    return _start(data, config, network, tell, progress, started)
+
+
+def _start(
+    data: Any,
+    config: TrainConfig,
+    network: nn.Module | None,
+    tell: OnEvent,
+    progress: OnProgress,
+    started: float,
+) -> Run:
+    if config.name is not None and (Path(config.runs) / config.name).exists():
+        folder.new_run_folder(Path(config.runs), name=config.name, default="")  # says that it is taken
+    opened = _open(data, config, progress)
+    with _threads(config.threads):
+        gallery = Gallery(opened, threads=config.threads, progress=progress)
+        plan = make_plan(config, opened, measure=gallery.mean_std, foreign=network is not None)
+        base, origin = _network(plan, network)
+        run = folder.new_run_folder(
+            Path(config.runs), name=config.name, default=f"{folder.plain_name(opened.name)}-{plan.config.model}"
+        )
+        with folder.locked(run), listening(_resume_command(run)) as stop:
+            address = data if isinstance(data, str | Path) else None
+            write_config(
+                run / folder.CONFIG,
+                data=None if address is None else _lasting(address),
+                asked=config,
+                resolved=plan.config,
+            )
+            opened.manifest.write(run / folder.MANIFEST)
+            events = folder.Events(run / folder.EVENTS)
+            tell(
+                events.append(
+                    "plan", text=plan_line(plan), plan=plan.to_json(), data=opened.manifest.hash(), origin=origin
+                )
+            )
+            training = Training(
+                plan,
+                opened,
+                base,
+                run=run,
+                origin=origin | _data_origin(opened, run),
+                events=events,
+                on_event=tell,
+                gallery=gallery,
+                stop=stop,
+            )
+            return _train_and_finish(training, started)
+
+
+def _resume(
+    data: Any,
+    run: Path,
+    config: TrainConfig,
+    network: nn.Module | None,
+    tell: OnEvent,
+    progress: OnProgress,
+    started: float,
+) -> Run:
+    _refuse_other_options(config)
+    if not (run / folder.EVENTS).exists():
+        raise RunError(
+            f"{printable(str(run))} is no run folder: it has no {folder.EVENTS}; give the folder of a run"
+        )
+    with folder.locked(run), listening(_resume_command(run)) as stop:
+        recorded = folder.read_events(run / folder.EVENTS)
+        plan, before = _recorded_plan(run, recorded)
+        plan = _changed_plan(plan, config, run, finished=any(event["event"] == "end" for event in recorded))
+        address, _ = read_config(run / folder.CONFIG)
+        if data is None and address is None:
+            raise RunError(
+                f"the data of {run} was in memory: resume from Python with resnets.train(data, resume=…)"
+            )
+        opened = _open(address if data is None else data, plan.config, progress)
+        if opened.manifest.hash() != before["data"]:
+            raise RunError(
+                f"the data has changed since {run} began ({_first_change(opened, run)}); start a new run"
+            )
+        checkpoint = load_checkpoint(run)
+        with _threads(plan.config.threads):
+            gallery = Gallery(opened, threads=plan.config.threads, progress=progress)
+            base, _ = _network(plan, network)
+            events = folder.Events(run / folder.EVENTS)
+            training = Training(
+                plan,
+                opened,
+                base,
+                run=run,
+                origin=before["origin"] | _data_origin(opened, run),
+                events=events,
+                on_event=tell,
+                gallery=gallery,
+                stop=stop,
+            )
+            if checkpoint is not None:
+                training.restore(checkpoint)
+            departures = _departures(before, plan, config)
+            position = training.position
+            if departures and config.exact:
+                raise RunError(f"an exact resume is not possible here: {'; '.join(departures)}")
+            how = "exact" if not departures else "continued, not exact: " + "; ".join(departures)
+            tell(
+                events.append(
+                    "resume",
+                    text=f"resumed at step {position.step:,} of {plan.steps:,} ({how})",
+                    step=position.step,
+                    events_length=checkpoint.state["events_length"] if checkpoint else before["events_length"],
+                    plan=plan.to_json(),
+                    departures=departures,
+                )
+            )
+            position.departures += departures
+            return _train_and_finish(training, started)
+
+
+def _train_and_finish(training: Training, started: float) -> Run:
+    config = training.plan.config
+    run = training.run
+    trackers = open_trackers(
+        config.track,
+        run_folder=run,
+        run_name=run.name,
+        config=training.plan.to_json()["config"],
+        project=config.project,
+    )
+    training.trackers = trackers
+    try:
+        training.train()
+        split, evaluation = finish(training)
+        trackers.summary(
+            {f"{split}_{head}_top1": figures["top1"] for head, figures in evaluation["heads"].items()}
+        )
+    finally:
+        trackers.close()
+    return Run(
+        path=run,
+        model=run / folder.MODEL,
+        split=split,
+        n=evaluation["n"],
+        heads=evaluation["heads"],
+        left_out=len(training.data.left_out) + len(training.position.bad),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _open(data: Any, config: TrainConfig, progress: OnProgress) -> Data:
+    return open_data(
+        data,
+        classes=None if config.classes is None else Path(config.classes),
+        strict=config.strict_data,
+        all_train=config.all_train,
+        progress=lambda done, total: progress("looking at the pictures", done, total),
+    )
+
+
+def _network(plan: Plan, given: nn.Module | None) -> tuple[nn.Module, dict[str, Any]]:
+    """The network with its first weights, and what the model file's origin says of them."""
+    config = plan.config
+    origin: dict[str, Any] = {"resnets": VERSION, "torch": torch.__version__, "model": config.model}
+    if given is not None:
+        return given, origin
+    torch.manual_seed(config.seed)
+    spec = variant(config.model or "")
+    if config.stem and spec.stem != config.stem and config.stem != "own":
+        spec = replace(spec, stem=config.stem)
+    spec = replace(
+        spec,
+        zero_last=config.zero_last,
+        in_channels=CHANNELS[plan.preprocess.channels],
+        heads=tuple((name, len(head)) for name, head in plan.heads.items()),
+    )
+    network = build(spec)
+    if config.weights not in (None, "none"):
+        receipt = initialise(network, Path(str(config.weights)))
+        log.info("%s", receipt.line())
+        origin["weights"] = receipt.to_json()
+    return network, origin
+
+
+def _data_origin(data: Data, run: Path) -> dict[str, Any]:
+    parts = {part: len(data.rows(part)) for part in ("train", "val", "test")}
+    about = {"name": data.name, "origin": data.origin, "hash": data.manifest.hash(), "pictures": parts}
+    return {"data": about, "run": run.name}
+
+
+def _recorded_plan(run: Path, recorded: list[dict[str, Any]]) -> tuple[Plan, dict[str, Any]]:
+    """The plan in force, and the event of the first plan with the environment in force."""
+    first = next((event for event in recorded if event["event"] == "plan"), None)
+    if first is None:
+        raise RunError(f"{run} was stopped before its plan was written; remove the folder and start again")
+    latest = [event for event in recorded if event["event"] in ("plan", "resume")][-1]
+    return Plan.from_json(latest["plan"]), first
+
+
+def _refuse_other_options(config: TrainConfig) -> None:
+    others = [flag_of(name) for name in changed(config) if name not in RESUMABLE]
+    if others:
+        allowed = ", ".join(flag_of(name) for name in RESUMABLE)
+        raise UsageError(
+            f"{', '.join(others)} cannot be given with --resume, which takes {allowed}; start a new run"
+        )
+
+
+def _changed_plan(plan: Plan, config: TrainConfig, run: Path, *, finished: bool) -> Plan:
+    if config.epochs is not None and config.epochs != plan.config.epochs:
+        plan = extend(plan, epochs=config.epochs)
+    elif finished:
+        raise RunError(
+            f"{run} is finished; extend it with: resnets train --resume {shlex.quote(str(run))} "
+            f"--epochs {2 * (plan.config.epochs or 1)}"
+        )
+    asked = replace(
+        plan.config, threads=config.threads or plan.config.threads, track=config.track or plan.config.track
+    )
+    environment = numeric_environment(
+        device=asked.device or "cpu",
+        threads=asked.threads or 1,
+        precision=asked.precision or "fp32",
+        kernels="torch",
+    )
+    return replace(plan, config=asked, environment=environment)
+
+
+def _departures(before: dict[str, Any], plan: Plan, config: TrainConfig) -> list[str]:
+    changes = differences(before["plan"]["environment"], plan.environment)
+    epochs = before["plan"]["config"]["epochs"]
+    if plan.config.epochs != epochs:
+        changes.append(f"extended from {epochs} to {plan.config.epochs} epochs")
+    return changes
+
+
+def _first_change(data: Data, run: Path) -> str:
+    from resnets.data.manifest import Manifest
+
+    before, now = Manifest.read(run / folder.MANIFEST), data.manifest
+    old = dict(zip(before.paths(), before.table["content"].to_pylist(), strict=True))
+    new = dict(zip(now.paths(), now.table["content"].to_pylist(), strict=True))
+    for word, paths in (
+        ("missing", old.keys() - new.keys()),
+        ("new", new.keys() - old.keys()),
+        ("changed", {path for path in old.keys() & new.keys() if old[path] != new[path]}),
+    ):
+        if paths:
+            return f"{len(paths):,} files {word}, such as {printable(min(paths))}"
+    return "classes or parts differ"
+
+
+def _lasting(address: str | Path) -> str:
+    """A path as it can be found from anywhere; a name such as `digits` as it is."""
+    path = Path(address)
+    return str(path.absolute()) if path.exists() else str(address)
+
+
+def _resume_command(run: Path) -> str:
+    return f"resnets train --resume {shlex.quote(str(run))}"
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Run with so many threads, then with as many as before."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,92 @@
+"""What weights of other programs do not say and is taken for granted: one line each, said and kept."""
+
+import re
+from dataclasses import replace
+
+from resnets.base.errors import UsageError
+from resnets.labels import Head
+from resnets.networks import VARIANTS, ResNetSpec
+from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Channels, Preprocess
+from resnets.weights.layouts import Recognised
+from resnets.weights.presets import CIFAR, IMAGENET, numbered_head
+from resnets.weights.source import Source
+
+KINDS: dict[int, Channels] = {1: "grey", 3: "rgb", 4: "rgba"}
+
+
+def which_twin(found: Recognised, source: Source) -> tuple[str, list[str]]:
+    """The network's name: v1 and v1.5 have the same shapes; what the source says counts, else v1.5 is assumed."""
+    twins = [twin for twin in found.twins if VARIANTS[twin].stride_in != found.spec.stride_in]
+    arch = (source.file.arch if source.file else None) or ""
+    for twin in twins:
+        if arch == twin or source.path.name.startswith(twin):
+            return twin, []
+    if not twins or arch.partition(".")[0] == found.name or _is_torchvisions(source, found.name):
+        return found.name, []
+    return found.name, [
+        f"the network is {found.name} (v1.5, as torchvision and timm build it); {twins[0]} has the same shapes "
+        f"and nothing in the file says which it is: if the figures are poor, give model={twins[0]!r}"
+    ]
+
+
+def classes_of(source: Source, spec: ResNetSpec, fresh: set[str]) -> tuple[dict[str, Head], list[str], list[str]]:
+    """The heads of a network, the names of those whose classes are not known, and what was assumed.
+
+    fresh: tensors that were initialised anew.
+    """
+    heads: dict[str, Head] = {}
+    unnamed: list[str] = []
+    assumed: list[str] = []
+    for name, classes in spec.heads:
+        module = "fc" if len(spec.heads) == 1 else f"heads.{name.replace('%', '%25').replace('.', '%2E')}"
+        known = None if f"{module}.weight" in fresh else source.head(name)
+        if known is None:
+            unnamed.append(name)
+        elif known[1]:
+            assumed.append(known[1])
+        heads[name] = known[0] if known else numbered_head(classes)
+    return heads, unnamed, assumed
+
+
+def preprocess_of(source: Source, spec: ResNetSpec, given: Preprocess | None) -> tuple[Preprocess, list[str]]:
+    """How pictures are prepared, and what was assumed for that."""
+    if given is not None:
+        if CHANNELS[given.channels] != spec.in_channels:
+            raise UsageError(
+                f"preprocess is for {given.channels} pictures, but the network takes {spec.in_channels} channels"
+            )
+        return given, []
+    if spec.in_channels not in KINDS:
+        raise UsageError(
+            f"pictures have 1 (grey), 3 (rgb) or 4 (rgba) channels, but the network takes {spec.in_channels}; "
+            "give in_channels"
+        )
+    stored = source.base.preprocess if source.base else None
+    chosen = _with_channels(stored or (CIFAR if spec.stem == "small" else IMAGENET), spec.in_channels)
+    if stored:
+        return chosen, []
+    height, width = chosen.size
+    share = f"centre crop of {chosen.crop:g}" if chosen.crop < 1 else "whole"
+    return chosen, [
+        f"pictures are prepared at {height}x{width} ({share}, {chosen.interpolation}) with ImageNet's mean and "
+        "deviation"
+    ]
+
+
+def _with_channels(preprocess: Preprocess, channels: int) -> Preprocess:
+    """The same for other channels: the mean of three for grey, one half for alpha."""
+    if CHANNELS[preprocess.channels] == channels:
+        return preprocess
+    colour = len(preprocess.mean) >= 3
+    mean, std = (preprocess.mean[:3], preprocess.std[:3]) if colour else (IMAGENET_MEAN, IMAGENET_STD)
+    if channels == 1:
+        mean, std = (round(sum(mean) / 3, 6),), (round(sum(std) / 3, 6),)
+    elif channels == 4:
+        mean, std = (*mean, 0.5), (*std, 0.5)
+    return replace(preprocess, channels=KINDS[channels], mean=mean, std=std)
+
+
+def _is_torchvisions(source: Source, name: str) -> bool:
+    """torchvision's file names end in the first digits of the file's SHA-256."""
+    match = re.fullmatch(re.escape(name) + r"-([0-9a-f]{8})\.pth", source.path.name)
+    return match is not None and source.sha256.startswith(match[1])
