@@ -2,15 +2,15 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 HEAVY = ("torch", "numpy", "pyarrow", "sklearn", "PIL")
-HELP_SECONDS = 0.3  # the whole process, the best of a few: other work may share the machine
+HELP_SECONDS = 0.3  # of the processor, the whole process, the best of a few: other work may share the machine
 
 
 def resnets(*arguments: str, **options: str) -> "subprocess.CompletedProcess[str]":
@@ -38,13 +38,12 @@ def test_the_check_for_heavy_imports_can_fail() -> None:
 
 def test_help_is_there_in_a_blink() -> None:
     seconds = []
-    for _ in range(8):
-        started = time.perf_counter()
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert resnets("--help").returncode == 0
-        seconds.append(time.perf_counter() - started)
-        if seconds[-1] < HELP_SECONDS:
-            return
-    pytest.fail(f"resnets --help took {min(seconds):.2f} s at best, at most {HELP_SECONDS} s are allowed")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < HELP_SECONDS
 
 
 def test_the_module_and_the_command_are_the_same() -> None:
@@ -84,7 +83,7 @@ def test_output_is_json_whatever_the_terminal_speaks() -> None:
     assert "resnet50" in [model["name"] for model in json.loads(done.stdout)["models"]]
 
 
-def test_a_terminal_that_lacks_a_character_does_not_stop_the_result() -> None:
-    done = resnets("summary", "resnet20", PYTHONIOENCODING="ascii")
-    assert done.returncode == 0
-    assert "269,722 parameters" in done.stdout
+def test_a_terminal_that_lacks_a_character_gets_its_number() -> None:
+    done = resnets("train", "--größe", "3", PYTHONIOENCODING="ascii")
+    assert done.returncode == 2
+    assert done.stderr.startswith(r"resnets: resnets train has no option --gr\xf6\xdfe")

@@ -1,5 +1,8 @@
 """`resnets train`: what is refused before anything is written, and what is printed at the end."""
 
+import json
+import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,9 +72,9 @@ def test_a_config_file_that_is_not_there_is_refused(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no/such/folder"], "there is no folder or file 'no/such/folder'"),
-        (["digitz"], "did you mean 'digits'?"),
-        (["digits", "--model", "resnet21"], "there is no network named 'resnet21'; did you mean resnet20"),
+        (["no/such/folder"], "there is no folder or file no/such/folder"),
+        (["digitz"], "did you mean digits"),
+        (["digits", "--model", "resnet21"], "there is no network named 'resnet21'; did you mean resnet"),
         (["digits", "--epochs", "0"], "--epochs must be at least 1, got 0"),
         (["digits", "--size", "0"], "--size must be from 1 to 8192 pixels"),
         (["digits", "--augment", "rrc", "--pad", "2"], "--pad belongs to --augment pad-crop, not to rrc"),
@@ -84,3 +87,30 @@ def test_what_cannot_be_trained_is_refused_with_nothing_written(
 ) -> None:
     assert message in refusal(capsys, *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_told_to_scripts_then_extended_and_told_to_people(
+    strange: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run.toml").write_text("epochs = 5\nseed = 3\nbatch = 11\nprecision = 'fp32'\n")
+    flags = ["--config", "run.toml", "--epochs", "1", "--threads", "1", "--name", "first"]
+    assert app(["train", str(strange), *flags, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert all(line.isprintable() for line in printed.err.splitlines())
+    record = json.loads(printed.out)
+    assert {"run", "model", "split", "n", "heads", "seconds", "outputs"} <= record.keys()
+    assert (record["run"], record["split"], record["n"]) == ("runs/first", "val", 12)
+    assert record["model"] in record["outputs"]
+    resolved = tomllib.loads(Path("runs/first/config.toml").read_text())
+    assert (resolved["epochs"], resolved["seed"], resolved["batch"]) == (1, 3, 11)  # flags win over the file
+
+    assert app(["train", "--resume", "runs/first", "--epochs", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "2 epochs" in printed.err
+    figure, model, command = printed.out.splitlines()
+    assert " of 12 validation pictures right (top-1, 95% interval " in figure
+    assert model == "model:    runs/first/model.safetensors"
+    program, verb, *arguments = shlex.split(command.removeprefix("predict:"))
+    assert (program, verb) == ("resnets", "predict")
+    assert app([verb, *arguments]) == 0  # what is printed can be typed
+    assert capsys.readouterr().out.startswith(arguments[-1])

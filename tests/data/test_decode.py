@@ -1,5 +1,6 @@
 import io
 import struct
+import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from resnets.base.errors import UsageError
 from resnets.data.decode import FORMATS, DecodeError, decode, header, sniff, to_pixels
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -107,6 +109,14 @@ def test_a_truncated_photograph_is_called_truncated(shared_data: Path) -> None:
     assert header(content[: len(content) // 2]).format == "JPEG"
     with pytest.raises(DecodeError, match="a truncated JPEG file: it ends before the picture does"):
         decode(content[: len(content) // 2])
+
+
+def test_cut_pictures_are_never_filled_up_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(COLOUR, "JPEG")
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", True)
+    assert Image.open(io.BytesIO(content[:-200])).convert("RGB").size == (40, 24)
+    with pytest.raises(UsageError, match=r"LOAD_TRUNCATED_IMAGES is set, .*; set it to False"):
+        decode(content[:-200])
 
 
 # Bombs
@@ -367,6 +377,23 @@ def test_pillow_pictures_become_pixels_by_the_same_rules() -> None:
 
 
 # Robustness
+
+
+def test_pillows_warnings_of_metadata_are_silenced_once_and_others_are_not() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description long enough to be stored outside the directory"
+    cut = encoded(COLOUR, "JPEG", exif=exif.tobytes()[:-30])
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        Image.open(io.BytesIO(cut)).getexif()
+        count = len(seen)
+        for _ in range(3):
+            header(cut)
+            decode(cut)
+        assert len(warnings.filters) == len(set(map(str, warnings.filters)))
+        warnings.warn("from elsewhere", stacklevel=1)
+    assert count > 0
+    assert [str(warning.message) for warning in seen[count:]] == ["from elsewhere"]
 
 
 def test_threads_decode_as_one_does(shared_data: Path) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from strange_names import BYTES_CLASS, MARKUP_CLASS, strange_folder
+from tests.data.strange_names import BYTES_CLASS, MARKUP_CLASS, strange_folder
 
 from resnets.base.errors import DataError
 from resnets.base.files import content_hash
@@ -180,21 +180,21 @@ def test_a_split_of_ones_own_is_honoured(small: Path, tmp_path: Path) -> None:
     assert data.left_out[4] == "the manifest states no part for it"
 
 
-def edit(manifest: Manifest, path: Path, **columns: list[object]) -> None:
+def edit(manifest: Manifest, target: Path, **columns: list[object]) -> None:
     """The manifest with other columns, written by hand."""
     table = manifest.table
     for name, values in columns.items():
         place = table.column_names.index(name)
         table = table.set_column(place, name, pa.array(values, table.schema.field(name).type))
-    manifest.write(path)
-    pq.write_table(table.replace_schema_metadata(pq.read_schema(path).metadata), path)
+    manifest.write(target)
+    pq.write_table(table.replace_schema_metadata(pq.read_schema(target).metadata), target)
 
 
 def test_changed_files_are_named(small: Path, tmp_path: Path) -> None:
     open_data(small).manifest.write(tmp_path / "m.parquet")
     (small / "b" / "03.png").write_bytes(picture(200))
     notes = open_data(tmp_path / "m.parquet").notes
-    assert notes == ["1 files are not what they were when the manifest was written: 'b/03.png'"]
+    assert notes == ["files that have changed since the manifest was written: 1 ('b/03.png')"]
 
 
 def test_a_manifest_without_its_data_says_what_is_missing(small: Path, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_unusable_manifests_are_refused(small: Path, tmp_path: Path) -> None:
     manifest = open_data(small).manifest
     path = tmp_path / "m.parquet"
     edit(manifest, path, split=["other"] * len(manifest))
-    with pytest.raises(DataError, match="has the split 'other'; it must be one of train, val, test"):
+    with pytest.raises(DataError, match="the split is 'other'; it must be one of train, val, test"):
         Manifest.read(path)
     edit(manifest, path, label=["zebra"] * len(manifest))
     with pytest.raises(DataError, match="column 'label' has the class 'zebra', which its head lacks"):
@@ -224,17 +224,50 @@ def test_unusable_manifests_are_refused(small: Path, tmp_path: Path) -> None:
     manifest.write(path)
     metadata = pq.read_schema(path).metadata
     pq.write_table(manifest.table.drop_columns(["content"]).replace_schema_metadata(metadata), path)
-    with pytest.raises(DataError, match="lacks the column content; write it again"):
+    with pytest.raises(DataError, match="the column content is not there; write it again"):
         Manifest.read(path)
     later = {KEY: json.dumps(json.loads(metadata[KEY]) | {"format": 2}).encode()}
     pq.write_table(manifest.table.replace_schema_metadata(later), path)
     with pytest.raises(DataError, match="was written by a later version of resnets"):
         Manifest.read(path)
     path.write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="is no manifest that can be read"):
+    with pytest.raises(DataError, match=r"the manifest .* cannot be used: "):
         Manifest.read(path)
-    with pytest.raises(DataError, match="there is no manifest"):
+    with pytest.raises(DataError, match=r"nothing.parquet cannot be used: .*No such file"):
         Manifest.read(tmp_path / "nothing.parquet")
+
+
+def test_types_that_other_tools_change_are_put_right(small: Path, tmp_path: Path) -> None:
+    manifest = open_data(small).manifest
+    table, path = manifest.table, tmp_path / "m.parquet"
+    table = table.set_column(1, "path_bytes", pa.nulls(len(table)))
+    for name, kind in (("width", pa.float64()), ("content", pa.binary()), ("path", pa.large_string())):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table.column(place).cast(kind))
+    manifest.write(path)
+    metadata = pq.read_schema(path).metadata
+    table = table.append_column("my.notes", pa.array(["mine"] * len(table)))
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    again = Manifest.read(path)
+    assert again.hash() == manifest.hash()
+    assert again.table.select(manifest.table.column_names).equals(manifest.table)
+    assert again.table["my.notes"][0].as_py() == "mine"
+
+
+def test_damaged_manifests_raise_nothing_but_data_errors(small: Path, tmp_path: Path) -> None:
+    open_data(small).manifest.write(tmp_path / "good.parquet")
+    good, path = (tmp_path / "good.parquet").read_bytes(), tmp_path / "damaged.parquet"
+    chance, refused = np.random.default_rng(0), 0
+    for _ in range(100):
+        content = bytearray(good)
+        for place in chance.integers(4, len(content), 4):
+            content[place] = chance.integers(256)
+        path.write_bytes(content[: chance.integers(1, len(content))] if chance.random() < 0.3 else content)
+        try:
+            Manifest.read(path)
+        except DataError:
+            refused += 1
+    assert refused > 30
 
 
 def test_a_head_named_as_a_column_is_refused(small: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from resnets.base.errors import DataError, UsageError
 from resnets.data.decode import decode, header
+from resnets.data.manifest import examine
 from resnets.data.source import Listing, Traits
 from resnets.data.sources import find_source, shadowed
 from resnets.data.sources.arrays import ArraySource, pixels_of
@@ -127,9 +128,7 @@ def test_two_validation_folders_are_an_error(tmp_path: Path) -> None:
 
 
 def test_parts_that_hold_pictures_directly_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"'test', 'train' in .* hold no class folders; .* such as test/CLASS/"
-    ):
+    with pytest.raises(DataError, match=r"'test', 'train' in .* hold no class folders; .* such as test/CLASS/"):
         FolderSource(folder(tmp_path, "train/cat.1.png", "test/1.png")).listing()
 
 
@@ -194,7 +193,6 @@ def test_folder_links_are_not_followed_and_file_links_are(tmp_path: Path) -> Non
     listing = FolderSource(root).listing()
     assert listing.paths == ["a/1.png", "b/2.png", "b/file.png", "b/nothing.png"]
     assert listing.notes == ["folder links are not followed: 'b/linked', 'b/loop', 'c'"]
-    assert listing.left_out == {3: "a link to nothing"}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
@@ -202,8 +200,9 @@ def test_a_named_pipe_is_left_out_unopened(tmp_path: Path) -> None:
     root = folder(tmp_path, "a/1.png", "b/2.png")
     os.mkfifo(root / "a" / "pipe.png")
     os.mkfifo(root / "pipe")
-    listing = FolderSource(root).listing()
-    assert listing.left_out == {1: "not a regular file"}
+    source = FolderSource(root)
+    listing = source.listing()
+    assert examine(source, listing).left_out == {1: "not a regular file"}
     assert listing.beside == 1
 
 
@@ -223,6 +222,20 @@ def test_a_folder_above_the_data_is_pointed_out(tmp_path: Path) -> None:
     folder(tmp_path, "download/train/a/1.png", "download/train/b/2.png", "download/val/a/3.png")
     with pytest.raises(DataError, match=r"holds one folder, 'download', that is divided itself; give .*/download"):
         FolderSource(tmp_path).listing()
+
+
+def test_an_empty_validation_folder_is_noted(tmp_path: Path) -> None:
+    folder(tmp_path, "train/a/1.png", "train/b/2.png")
+    (tmp_path / "val").mkdir()
+    assert FolderSource(tmp_path).listing().notes == [f"val of {tmp_path} holds no class folder with files"]
+
+
+def test_a_file_above_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resnets.data.sources.folder.FILE_LIMIT", 100)
+    source = FolderSource(folder(tmp_path, "a/1.png", "b/2.png"))
+    (tmp_path / "a" / "1.png").write_bytes(bytes(101))
+    facts = examine(source, source.listing())
+    assert facts.left_out[0] == "a file of 101 bytes; the limit is 100 bytes"
 
 
 def test_traits_names_and_shown_class_names_can_be_given(tmp_path: Path) -> None:
@@ -381,6 +394,14 @@ def test_unusable_tables_are_refused_with_the_reason(tmp_path: Path) -> None:
         find_source(broken)
 
 
+def test_a_damaged_page_is_a_data_error(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "x.parquet", [picture(number) for number in range(50)], [0, 1] * 25)
+    good = path.read_bytes()
+    path.write_bytes(good[:4] + bytes(2000) + good[2004:])
+    with pytest.raises(DataError, match=r"x.parquet is no Parquet file that can be read: "):
+        ParquetSource(path).listing()
+
+
 def test_a_row_without_bytes_is_an_error_of_that_row(tmp_path: Path) -> None:
     source = ParquetSource(
         write_parquet(tmp_path / "x.parquet", [picture(1), None], [0, 1], paths=["1.png", "2.png"])
@@ -489,7 +510,7 @@ def test_parts_in_memory_are_a_mapping() -> None:
     assert listing.heads["label"].ids == ("a", "b")
     with pytest.raises(DataError, match=r"train, val, test, got 'training'"):
         find_source({"training": (pictures, [0, 1, 2])})
-    with pytest.raises(DataError, match=r"test has the label 'c' that train lacks"):
+    with pytest.raises(DataError, match=r"test has the class 'c' that train lacks"):
         find_source({"train": (pictures, ["b", "a", "b"]), "test": (pictures[:1], ["c"])}).listing()
 
 
@@ -527,6 +548,35 @@ def test_a_dataset_gives_its_pixels_whatever_it_wraps_them_in(convert: Any) -> N
     assert listing.labels["label"].tolist() == [0, 1] * 3
     assert np.array_equal(np.asarray(source.read(4)), dataset.pixels[4])
     assert source.origin == "arrays in memory (Shapes)"
+
+
+class Named(Shapes):
+    def __init__(self, *classes: str, labels: list[Any]) -> None:
+        super().__init__()
+        self.classes = classes  # type: ignore[assignment]
+        self.labels = labels
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self.pixels[index], self.labels[index]
+
+
+def test_numbers_of_two_datasets_are_matched_by_name() -> None:
+    train = Named("ant", "bee", "cat", labels=[0, 1, 2, 0, 1, 2])
+    val = Named("ant", "cat", labels=[0, 1, 0, 1, 0, 1])  # lacks bees: its 1 is not train's 1
+    listing = find_source({"train": train, "val": val}).listing()
+    assert listing.heads["label"].ids == ("ant", "bee", "cat")
+    assert listing.labels["label"].tolist() == [0, 1, 2, 0, 1, 2, 0, 2, 0, 2, 0, 2]
+
+
+def test_text_labels_follow_the_stated_order() -> None:
+    source = find_source(Named("z", "y", labels=["y", "z"] * 3))
+    assert source.listing().heads["label"].ids == ("z", "y")
+    assert source.listing().labels["label"].tolist() == [1, 0] * 3
+
+
+def test_labels_outside_the_stated_classes_are_refused() -> None:
+    with pytest.raises(DataError, match="the label 2 is not one of its 2 classes"):
+        find_source(Named("a", "b", labels=[0, 1, 2, 0, 1, 2])).listing()
 
 
 def test_every_float_of_to_tensor_goes_back() -> None:
@@ -623,9 +673,6 @@ def test_a_source_of_the_users_own_is_taken_as_it_is() -> None:
     assert find_source(source) is source
 
 
-def test_sources_and_decode_import_no_torch() -> None:
-    code = (
-        "import sys, resnets.data.sources, resnets.data.decode, resnets.data.split; "
-        "sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
-    )
+def test_opening_data_imports_no_torch() -> None:
+    code = "import sys, resnets.data.dataset; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss, precision_score, recall_score, top_k_accuracy_score
 
 from resnets.evaluation.calibration import calibration_error, sigmoid, softmax
-from resnets.evaluation.metrics import answers, head_figures
+from resnets.evaluation.metrics import head_figures, per_picture
 from resnets.labels import Head
 
 N, CLASSES = 6000, 9  # more rows than one chunk
@@ -60,13 +60,13 @@ def test_top5_is_given_only_where_there_are_more_than_five_classes() -> None:
 
 def test_equal_logits_count_for_the_first_class_as_argmax_does() -> None:
     flat = np.zeros((6, 6), dtype=np.float32)
-    found = answers(flat, np.arange(6))
+    found = per_picture(flat, np.arange(6))
     assert found.predicted.tolist() == [0] * 6
     assert found.rank.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_huge_logits_give_a_finite_loss_and_confidence_one() -> None:
-    found = answers(np.array([[1e4, -1e4]], dtype=np.float32), np.array([1]))
+    found = per_picture(np.array([[1e4, -1e4]], dtype=np.float32), np.array([1]))
     assert found.loss.tolist() == [2e4]
     assert found.confidence.tolist() == [1.0]
 

@@ -61,14 +61,27 @@ def counterpart(library: str, name: str, **settings: Any) -> nn.Module:
         return torchvision().models.get_model(name, **settings)
     if library == "timm":
         return timm().create_model(name, **settings)
-    return _moved(name) if name.endswith("_v1") else _timm_on_cifar(VARIANTS[name])
+    return assembled(VARIANTS[name])
 
 
-def _moved(name: str) -> nn.Module:
-    """torchvision's network with the strides moved from the 3×3 to the first 1×1."""
-    network = counterpart("torchvision", name.removesuffix("_v1"))
+def assembled(spec: ResNetSpec) -> nn.Module:
+    """A reference for a spec, from torchvision's or timm's parts."""
+    return _timm_on_cifar(spec) if spec.preact else _torchvision_parts(spec)
+
+
+def _torchvision_parts(spec: ResNetSpec) -> nn.Module:
+    """torchvision's ResNet; with the stride in the first 1×1 where the spec has it there."""
+    resnet = torchvision().models.resnet
+    network = resnet.ResNet(
+        resnet.BasicBlock if spec.block == "basic" else resnet.Bottleneck,
+        list(spec.depths),
+        num_classes=spec.heads[0][1],
+        groups=spec.groups,
+        width_per_group=spec.group_width or 64,
+        replace_stride_with_dilation=[places[0].stride == 1 for places in spec.stages()[1:]],
+    )
     blocks = (block for stage in (network.layer2, network.layer3, network.layer4) for block in stage)
-    return _strides_moved(network, blocks) if VARIANTS[name].block == "bottleneck" else network
+    return network if spec.stride_in == "3x3" else _strides_moved(network, blocks)
 
 
 def _timm_on_cifar(spec: ResNetSpec) -> nn.Module:

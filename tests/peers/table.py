@@ -1,6 +1,6 @@
 """Compare every network of ours with its counterpart at full depth, and print the table of the documentation.
 
-    python tests/peers/table.py [NAME...]
+    python -m tests.peers.table [NAME...]
 
 It takes about a quarter of an hour on two cores, and 6 GiB. Exits with 1 where a difference is too large.
 """
@@ -9,7 +9,7 @@ import gc
 import sys
 
 import torch
-from references import compare, counterpart, names_assembled, names_in_timm, names_in_torchvision
+from tests.peers.references import compare, counterpart, names_assembled, names_in_timm, names_in_torchvision
 
 from resnets.networks.resnet import build
 

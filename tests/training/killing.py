@@ -67,7 +67,10 @@ def differing_tensors(first: Path, second: Path) -> list[str]:
     if len(steps) != 1:
         return [f"last checkpoints {steps}"]
     last = Path("checkpoint", steps.pop().strip())
-    names = ["model.safetensors", *(str(last / f"{role}.safetensors") for role in ("network", "average", "optimizer"))]
+    names = [
+        "model.safetensors",
+        *(str(last / f"{role}.safetensors") for role in ("network", "average", "optimizer")),
+    ]
     for name in names:
         ours, theirs = (safetensors.torch.load_file(run / name) for run in (first, second))
         if ours.keys() != theirs.keys():

@@ -75,18 +75,21 @@ def test_the_best_model_of_the_checkpoint_keeps_its_bytes_when_the_file_is_repla
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
-def test_an_optimiser_goes_on_from_its_saved_tensors_bit_for_bit(kind: type) -> None:
+def test_an_optimiser_goes_on_from_its_saved_tensors_bit_for_bit_in_any_memory_layout(kind: type) -> None:
     def trained(resume_after: int | None) -> torch.Tensor:
         torch.manual_seed(0)
-        weight = torch.nn.Parameter(torch.randn(5))
-        options = {"lr": 0.1, "momentum": 0.9} if kind is torch.optim.SGD else {"lr": 0.1}
+        weight = torch.nn.Parameter(torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last))
+        options = {"lr": 0.1, "fused": True} | ({"momentum": 0.9} if kind is torch.optim.SGD else {})
         optimizer = kind([weight], **options)
         for step in range(6):
             if step == resume_after:
-                saved = {name: value.clone() for name, value in optimizer_tensors(optimizer).items()}
+                saved = {
+                    name: value.clone(memory_format=torch.contiguous_format)
+                    for name, value in optimizer_tensors(optimizer).items()
+                }
                 optimizer = kind([weight], **options)
                 restore_optimizer(optimizer, saved)
-            weight.grad = weight.detach() * 2 + step
+            weight.grad = weight.detach() * 2 + torch.arange(48.0).view(4, 3, 2, 2) * step
             optimizer.step()
         return weight.detach()
 

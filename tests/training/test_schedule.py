@@ -20,7 +20,9 @@ def test_cosine_is_half_the_peak_in_the_middle_and_nearly_zero_at_the_end() -> N
 
 def test_step_decay_follows_the_papers_cifar_schedule() -> None:
     # He et al. 2015, section 4.2: divided by 10 at 32,000 and 48,000 of 64,000 steps
-    at = [rate(s, schedule="step", peak=0.1, steps=64_000, warmup_steps=0) for s in (31_999, 32_000, 47_999, 48_000)]
+    at = [
+        rate(s, schedule="step", peak=0.1, steps=64_000, warmup_steps=0) for s in (31_999, 32_000, 47_999, 48_000)
+    ]
     assert at == pytest.approx([0.1, 0.01, 0.01, 0.001])
 
 

@@ -48,7 +48,9 @@ def test_one_sgd_step_is_the_weights_minus_rate_times_gradient() -> None:
 def test_parts_of_a_batch_give_the_step_of_the_whole_batch() -> None:
     whole, divided = linear(), linear()
     part = a_part()
-    parts = [Part(images=part.images[cut], first={"label": part.first["label"][cut]}) for cut in (slice(5), slice(5, 8))]
+    parts = [
+        Part(images=part.images[cut], first={"label": part.first["label"][cut]}) for cut in (slice(5), slice(5, 8))
+    ]
     first = step(whole, [part], make_optimizer(whole, "sgd", momentum=0.9, weight_decay=0.01))
     second = step(divided, parts, make_optimizer(divided, "sgd", momentum=0.9, weight_decay=0.01))
     assert first == pytest.approx(second, rel=1e-6)
@@ -61,7 +63,9 @@ def test_clipping_bounds_the_gradient_norm() -> None:
     for network, clip in ((free, None), (clipped, 1e-3)):
         optimizer = make_optimizer(network, "sgd", momentum=0.0, weight_decay=0.0)
         step(network, [a_part()], optimizer, learning_rate=1.0, **({} if clip is None else {"clip": clip}))
-    moved = torch.cat([(p - q).flatten() for p, q in zip(clipped.parameters(), linear().parameters(), strict=True)])
+    moved = torch.cat(
+        [(p - q).flatten() for p, q in zip(clipped.parameters(), linear().parameters(), strict=True)]
+    )
     assert moved.norm().item() == pytest.approx(1e-3, rel=1e-3)
     assert (free[1].weight - before).norm() > 1e-2
 

@@ -46,7 +46,10 @@ class Argument:
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A flag: `name` is the parameter it sets, `hint` its type, `default` is only shown."""
+    """A flag: `name` is the parameter it sets, `hint` its type; `default` is only shown.
+
+    negatable: there is a --no-NAME as well.
+    """
 
     name: str
     hint: Any
@@ -54,6 +57,7 @@ class Option:
     group: str = "Options"
     default: str = ""
     metavar: str = ""
+    negatable: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,7 @@ def options_of(kind: type, *, leave_out: Iterable[str] = ()) -> tuple[Option, ..
             help=help_of(field),
             group=group_of(field) or "Options",
             default=_shown(field.default),
+            negatable=_without_none(hints[field.name]) is bool,
         )
         for field in dataclasses.fields(kind)
         if field.name not in leave_out
@@ -194,7 +199,7 @@ def _keyword(option: Option, group: Group) -> inspect.Parameter:
         help=option.help,
         group=group,
         show_default=option.default or False,
-        negative=() if option.group == GLOBAL or hint is not bool else None,
+        negative=None if option.negatable else (),
         metavar=option.metavar or METAVARS.get(hint),
         converter=None if hint is bool else _converter(option),
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from resnets.base.text import printable
+from resnets.cli.figures import PARTS
 from resnets.cli.terminal import Report, Terminal
 
 if TYPE_CHECKING:
@@ -48,10 +49,11 @@ class Watch:
                 self.epoch(event)
             case "left_out":
                 self.terminal.note(f"left out: {printable(event['path'])}: {printable(event['reason'])}")
-            case "plan" | "resume" | "note" | "warning":
-                kind = "warning: " if event["event"] == "warning" else ""
-                if "text" in event:
-                    self.terminal.note(kind + printable(event["text"]))
+            case "measuring":
+                part = PARTS.get(event["part"], event["part"])
+                self.progress(f"measuring the {part} pictures", event["done"], event["total"])
+            case _ if "text" in event:
+                self.terminal.note(printable(event["text"]))
 
     def progress(self, label: str, done: int, total: int | None) -> None:
         """Draw how far something other than training is."""

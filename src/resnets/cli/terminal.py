@@ -94,9 +94,9 @@ class Terminal:
             print(text, file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
-    def progress(self, label: str, *, unit: str = "") -> Iterator[Report]:
-        """Yield `report(done, all)`: a bar that goes away at the end, or a line now and then."""
-        if self.quiet:
+    def progress(self, label: str, *, unit: str = "", hidden: bool = False) -> Iterator[Report]:
+        """Yield `report(done, all)`: a bar that goes away at the end, or a line now and then; hidden: nothing."""
+        if self.quiet or hidden:
             yield lambda done, total: None
         elif self.interactive:
             with self._bar(label, unit) as report:
@@ -182,7 +182,7 @@ class _Lines(logging.Handler):
 def own_command() -> list[str]:
     """What to type to run this program again, as it was run this time."""
     program = Path(sys.argv[0])
-    if program.name == "__main__.py":
+    if (program.parent.name, program.name) == ("resnets", "__main__.py"):
         return [sys.executable, "-m", "resnets"]
     found = shutil.which("resnets")
     if program.name != "resnets" or (found is not None and os.path.samefile(found, program)):

@@ -2,7 +2,7 @@
 
 Pillow lets go of the interpreter's lock while it decodes, so threads do as well as processes, without
 their start-up, copies and trouble. Training may unpack a JPEG at reduced scale, where the part that is kept
-still has twice the network's size; evaluation decodes in full.
+still has twice the network's size; small pictures, which may be packed, and evaluation are decoded in full.
 """
 
 import math
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +24,9 @@ from resnets.data.augment.geometry import crop_boxes
 from resnets.data.augment.settings import Augment
 from resnets.data.dataset import Data
 from resnets.data.decode import decode
-from resnets.data.pack import Pack, pixel_settings, prepared, reason_of
+from resnets.data.pack import PACK_SIDE, Pack, pixel_settings, prepared
 from resnets.data.source import Picture
-from resnets.preprocess import CHANNELS, FILTERS, Pixels, Preprocess, fit
+from resnets.preprocess import CHANNELS, FILTERS, Pixels, Preprocess
 
 CHUNK = 4  # pictures that a thread decodes at a time
 OVERSAMPLING = 2  # a JPEG at reduced scale keeps at least this many pixels a side for each that is needed
@@ -54,6 +55,18 @@ class Pictures:
     def __post_init__(self) -> None:
         if self.pack is not None and pixel_settings(self.pack.preprocess) != pixel_settings(self.preprocess):
             raise ValueError("the pack was made with another preprocessing")
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether random resized crops are left to the device: small pictures of the network's own size.
+
+        It does not depend on the pack, so that a run goes the same way with and without one.
+        """
+        if self.sizes is None or max(self.preprocess.size) > PACK_SIDE:
+            return False
+        widths, heights = (numbers[self.rows] for numbers in self.sizes)
+        height, width = self.preprocess.size
+        return bool((heights == height).all() and (widths == width).all())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +107,7 @@ class Batches(Iterator[Batch]):
     """
 
     def __init__(
-        self, plan: list[Rows], fill: Fill, *, pictures: Pictures, threads: int, prefetch: int, chunk: int
+        self, plan: list[Rows], fill: Fill, *, pictures: Pictures, threads: int, prefetch: int, chunk: int = CHUNK
     ) -> None:
         self.waited_seconds = 0.0
         self._plan = iter(plan)
@@ -161,44 +174,57 @@ def training_batches(
 ) -> Batches:
     """One epoch in the order of (seed, epoch), from `start_batch` on, cropped where that is done in decoding.
 
-    What is left to do with a batch is `augment.left_for_device(packed=pictures.pack is not None)`. Rows in
-    `skip` and rows that fail keep their place in the order, so that their batches are shorter and no other
-    picture moves. A last batch of one picture, which batch norm cannot train on, joins the batch before it.
+    What is left to do with a batch is `augment.left_for_device(packed=pictures.whole)`. Rows in `skip` and rows
+    that fail keep their place in the order, so that their batches are shorter and no other picture moves. A
+    last batch of one picture, which batch norm cannot train on, joins the batch before it.
     """
     plan = _plan(order(pictures.rows, seed=seed, epoch=epoch), batch)[start_batch:]
     if skip:
         bad = np.fromiter(skip, dtype=np.int64)
         plan = [rows[~np.isin(rows, bad)] for rows in plan]
-    if augment.geometry == "rrc" and pictures.pack is None:
+    if augment.geometry == "rrc" and not pictures.whole:
         fill = _cropped_fill(pictures, augment, seed=seed, epoch=epoch)
-    else:
-        fill = _fitted_fill(pictures)
-    return _batches(plan, fill, pictures, threads=threads, prefetch=prefetch)
+        return Batches(plan, fill, pictures=pictures, threads=threads, prefetch=prefetch)
+    return _fitted(plan, pictures, _training_scale(pictures.preprocess), threads=threads, prefetch=prefetch)
 
 
 def evaluation_batches(pictures: Pictures, *, batch: int, threads: int, prefetch: int = 3) -> Batches:
     """All rows in their order, each picture decoded in full and fitted, or from the pack, which equals it."""
     rows = pictures.rows
     plan = [rows[start : start + batch] for start in range(0, len(rows), batch)]
-
-    def fill(rows: Rows, out: Pixels) -> dict[int, str]:
-        return _fill_each(rows, out, lambda _, row: prepared(pictures.read(row), pictures.preprocess))
-
-    return _batches(plan, fill, pictures, threads=threads, prefetch=prefetch)
+    return _fitted(plan, pictures, None, threads=threads, prefetch=prefetch)
 
 
-def _batches(plan: list[Rows], fill: Fill, pictures: Pictures, *, threads: int, prefetch: int) -> Batches:
-    if pictures.pack is None:
-        return Batches(plan, fill, pictures=pictures, threads=threads, prefetch=prefetch, chunk=CHUNK)
-    longest = max([1, *map(len, plan)])
-    gather = _packed_fill(pictures.pack)
-    return Batches(plan, gather, pictures=pictures, threads=1, prefetch=prefetch, chunk=longest)
+def _training_scale(preprocess: Preprocess) -> tuple[int, int] | None:
+    """What a JPEG must keep at reduced scale; None, a full decode, at sizes where a pack may stand in for it."""
+    if max(preprocess.size) <= PACK_SIDE:
+        return None
+    share = preprocess.crop if preprocess.resize == "crop" else 1.0
+    height, width = (math.ceil(OVERSAMPLING * side / share) for side in preprocess.size)
+    return height, width
+
+
+def _fitted(
+    plan: list[Rows], pictures: Pictures, at_least: tuple[int, int] | None, *, threads: int, prefetch: int
+) -> Batches:
+    """Batches of pictures fitted to the network's size, from the pack where there is one."""
+    preprocess, pack = pictures.preprocess, pictures.pack
+    if pack is not None:
+        longest = max([1, *map(len, plan)])  # one gather a batch
+        fill = _packed_fill(pack)
+        return Batches(plan, fill, pictures=pictures, threads=1, prefetch=prefetch, chunk=longest)
+
+    def fill_fitted(rows: Rows, out: Pixels) -> dict[int, str]:
+        return _fill_each(rows, out, lambda _, row: prepared(pictures.read(row), preprocess, at_least=at_least))
+
+    return Batches(plan, fill_fitted, pictures=pictures, threads=threads, prefetch=prefetch)
 
 
 def _plan(rows: Rows, batch: int) -> list[Rows]:
     count = batches_in_epoch(len(rows), batch)
     starts = [batch * number for number in range(count)]
-    return [rows[start:end] for start, end in zip(starts, [*starts[1:], len(rows)], strict=True)]
+    ends = [*starts[1:], len(rows)]
+    return [rows[start:end] for start, end in zip(starts, ends[:count], strict=True)]
 
 
 def _packed_fill(pack: Pack) -> Fill:
@@ -218,23 +244,13 @@ def _fill_each(rows: Rows, out: Pixels, load: Callable[[int, int], Pixels]) -> d
         try:
             out[position] = load(position, row)
         except (DataError, OSError) as error:
-            failed[position] = reason_of(error)
+            failed[position] = _reason(error)
     return failed
 
 
-def _fitted_fill(pictures: Pictures) -> Fill:
-    """Pictures fitted as in evaluation, but a JPEG from reduced scale."""
-    preprocess, read = pictures.preprocess, pictures.read
-    share = preprocess.crop if preprocess.resize == "crop" else 1.0
-    height, width = (math.ceil(OVERSAMPLING * side / share) for side in preprocess.size)
-
-    def fill(rows: Rows, out: Pixels) -> dict[int, str]:
-        def load(_: int, row: int) -> Pixels:
-            return fit(decode(read(row), preprocess.channels, at_least=(height, width)), preprocess)
-
-        return _fill_each(rows, out, load)
-
-    return fill
+def _reason(error: DataError | OSError) -> str:
+    """Why a picture could not be read or decoded, in a few words."""
+    return f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
 
 
 def _cropped_fill(pictures: Pictures, augment: Augment, *, seed: int, epoch: int) -> Fill:

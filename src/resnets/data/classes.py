@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from resnets.base.errors import DataError
-from resnets.data.names import shown, some
+from resnets.base.text import printable, some
 from resnets.labels import Head
 
 HEADER = ("id", "class", "folder", "wnid", "label")  # first cells that name a column and are no id
@@ -18,7 +18,7 @@ def read_class_names(path: Path) -> dict[str, str]:
     A first line whose first cell is in HEADER is a heading. Raises DataError for what cannot be read, an id that
     occurs twice, and lines without two cells.
     """
-    where = shown(str(path))
+    where = printable(str(path))
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -49,7 +49,7 @@ def with_names(heads: dict[str, Head], names: dict[str, str], *, where: str) -> 
     if unknown:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         meant = f"did you mean {some(near)}?" if near else f"the classes are {some(known, 10)}"
-        raise DataError(f"{shown(where)} names the class {some(unknown)}, which the data lacks; {meant}")
+        raise DataError(f"{printable(where)} names the class {some(unknown)}, which the data lacks; {meant}")
     return {
         key: Head(
             kind=head.kind,

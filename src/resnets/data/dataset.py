@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.base.errors import DataError, UsageError
+from resnets.base.text import printable, some
 from resnets.data import split
 from resnets.data.classes import read_class_names, with_names
 from resnets.data.manifest import Facts, Manifest, Progress, build_table, examine
-from resnets.data.names import shown, some
 from resnets.data.source import MISSING, PARTS, TEST, TRAIN, Listing, Picture, Source, Traits
 from resnets.data.sources import find_source, shadowed
 from resnets.data.sources.manifest import ManifestSource
@@ -28,7 +28,7 @@ LOGGED = 10  # left-out files that are named in the log; after them only their c
 RARE = 0.02  # a format's share of the pictures up to which it is named: it may be no picture of the subject
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Data:
     """Pictures with their classes and parts. A row is a row of the manifest; n counts rows, left-out ones too.
 
@@ -38,9 +38,6 @@ class Data:
     source: Source
     manifest: Manifest
     notes: list[str]
-    _paths: list[str] = field(repr=False)
-    _labels: dict[str, npt.NDArray[np.int64]] = field(repr=False)
-    _left_out: dict[int, str] = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -60,11 +57,14 @@ class Data:
 
     @property
     def parts_stated(self) -> bool:
-        """Whether the source itself is divided, and nothing was drawn here."""
+        """Whether the parts are the source's own; False where pictures were drawn for them."""
         return self.manifest.split_seed is None
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.manifest)
+
+    def __repr__(self) -> str:
+        return f"<Data {self.summary()}>"
 
     def rows(self, part: str) -> npt.NDArray[np.int64]:
         """Kept rows of `train`, `val`, `test`, or `all`, ascending."""
@@ -76,6 +76,10 @@ class Data:
 
     def labels(self, head: str) -> npt.NDArray[np.int64]:
         """(n,) class positions, MISSING where there is none; read only."""
+        if head not in self._labels:
+            labels = self.manifest.labels(head)
+            labels.setflags(write=False)
+            self._labels[head] = labels
         return self._labels[head]
 
     def read(self, row: int) -> Picture:
@@ -126,7 +130,19 @@ class Data:
         ]
         others = {"left out": len(self._left_out), "beside": self.beside, "stray": self.strays}
         seen = [f"{count:,} {word}" for word, count in others.items() if count]
-        return f"{shown(self.name)}: " + ", ".join([f"{self.kept:,} pictures ({parts})", *heads, *seen])
+        return f"{printable(self.name)}: " + ", ".join([f"{self.kept:,} pictures ({parts})", *heads, *seen])
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return self.manifest.paths()
+
+    @cached_property
+    def _labels(self) -> dict[str, npt.NDArray[np.int64]]:
+        return {}
+
+    @cached_property
+    def _left_out(self) -> dict[int, str]:
+        return self.manifest.left_out()
 
     @cached_property
     def _kept(self) -> npt.NDArray[np.bool_]:
@@ -189,7 +205,7 @@ def open_data(
     shadow = shadowed(source)
     notes = [*([shadow] if shadow else []), *listing.notes, *_notes(opened, listing, facts, stated)]
     _log(listing.paths, facts.left_out, notes)
-    return _data(opened, manifest, notes)
+    return Data(source=opened, manifest=manifest, notes=notes)
 
 
 def reopen(manifest: Manifest, source: Source | None = None) -> Data:
@@ -198,21 +214,7 @@ def reopen(manifest: Manifest, source: Source | None = None) -> Data:
     source: what the manifest was made from, where it lives in memory and cannot be opened again.
     Raises DataError where the source is gone or lacks a row.
     """
-    return _data(ManifestSource(manifest, source), manifest, [])
-
-
-def _data(source: Source, manifest: Manifest, notes: list[str]) -> Data:
-    labels = {name: manifest.labels(name) for name in manifest.heads}
-    for column in labels.values():
-        column.setflags(write=False)
-    return Data(
-        source=source,
-        manifest=manifest,
-        notes=notes,
-        _paths=manifest.paths(),
-        _labels=labels,
-        _left_out=manifest.left_out(),
-    )
+    return Data(source=ManifestSource(manifest, source), manifest=manifest, notes=[])
 
 
 def _leave_out_unlabelled(listing: Listing, facts: Facts) -> None:
@@ -225,20 +227,22 @@ def _leave_out_unlabelled(listing: Listing, facts: Facts) -> None:
 
 def _refuse_left_out(source: Source, listing: Listing, facts: Facts, *, strict: bool) -> None:
     """No picture is left, or one was left out although none may be."""
+    if not listing.paths:
+        raise DataError(f"{source.origin} holds no picture; check that the right data was given")
     count = len(facts.left_out)
     every = count == len(listing.paths)
     if not every and not (strict and count):
         return
     row, reason = min(facts.left_out.items())
-    first = f"the first is '{shown(listing.paths[row])}' ({reason})"
+    first = f"the first is '{printable(listing.paths[row])}' ({reason})"
     if every:
         raise DataError(
-            f"no readable picture in {shown(source.origin)}: all {count} files were left out, {first}; check that "
+            f"no readable picture in {source.origin}: what is there ({count}) was left out, {first}; check that "
             "the right folder was given"
         )
     raise DataError(
-        f"{count} files of {shown(source.origin)} would be left out, {first}; mend or move them, or allow it by "
-        "leaving out --strict-data"
+        f"{source.origin} has files to be left out ({count}), {first}; mend or move them, or go without "
+        "--strict-data"
     )
 
 
@@ -246,13 +250,13 @@ def _refuse_untrainable(source: Source, listing: Listing, parts: Sequence[str | 
     for name, head in listing.heads.items():
         if head.kind == "single" and len(head) < 2:
             raise DataError(
-                f"{shown(source.origin)} has one class, {some(list(head.ids))}, for {name!r}; two at least are "
+                f"{source.origin} has one class, {some(list(head.ids))}, for {name!r}; two at least are "
                 "needed: put each class into a folder of its own and give the folder that holds them"
             )
     if TRAIN not in parts:
         has = " and ".join(part for part in PARTS if part in parts)
         raise DataError(
-            f"{shown(source.origin)} has only a {has} part, nothing to train on; give the data that holds `train`"
+            f"{source.origin} has only a {has} part, nothing to train on; give the data that holds `train`"
         )
 
 
@@ -293,7 +297,7 @@ def _notes(source: Source, listing: Listing, facts: Facts, parts: Sequence[str |
         changed = [listing.paths[row] for row in kept if before[row] != facts.content[row]]
         if changed:
             notes.append(
-                f"{len(changed)} files are not what they were when the manifest was written: {some(changed)}"
+                f"files that have changed since the manifest was written: {len(changed)} ({some(changed)})"
             )
     return notes
 
@@ -329,23 +333,27 @@ def _equal(listing: Listing, facts: Facts, parts: Sequence[str | None]) -> list[
     equal = [rows for rows in rows_of.values() if len(rows) > 1]
     notes = []
     for head, labels in listing.labels.items():
-        differ = [rows for rows in equal if len({int(labels[row]) for row in rows} - {MISSING}) > 1]
-        if differ:
-            where = "two classes" if len(listing.labels) == 1 else f"two classes of {head}"
-            notes.append(f"{len(differ)} pictures stand in {where}: {some(_pairs(listing, differ))}")
-    apart = [rows for rows in equal if len({parts[row] for row in rows}) > 1]
-    if apart:
-        notes.append(f"{len(apart)} pictures stand in two parts: {some(_pairs(listing, apart))}")
-    return notes
+        where = "two classes" if len(listing.labels) == 1 else f"two classes of {head}"
+        notes += _apart(
+            listing, equal, where, {row: label for row, label in enumerate(labels) if label != MISSING}
+        )
+    return notes + _apart(listing, equal, "two parts", dict(enumerate(parts)))
 
 
-def _pairs(listing: Listing, equal: Sequence[Sequence[int]]) -> list[str]:
-    return [f"{listing.paths[rows[0]]} = {listing.paths[rows[1]]}" for rows in equal]
+def _apart(listing: Listing, equal: list[list[int]], where: str, value_of: dict[int, Any]) -> list[str]:
+    """A note on the groups of equal pictures whose values differ, each shown by two that do."""
+    pairs = []
+    for rows in equal:
+        known = [row for row in rows if row in value_of]
+        other = next((row for row in known if value_of[row] != value_of[known[0]]), None)
+        if other is not None:
+            pairs.append(f"{listing.paths[known[0]]} = {listing.paths[other]}")
+    return [f"equal pictures that stand in {where}: {len(pairs)} ({some(pairs)})"] if pairs else []
 
 
 def _log(paths: list[str], left_out: dict[int, str], notes: list[str]) -> None:
     for row, reason in sorted(left_out.items())[:LOGGED]:
-        logger.warning("left out: %s (%s)", shown(paths[row]), reason)
+        logger.warning("left out: %s (%s)", printable(paths[row]), reason)
     if len(left_out) > LOGGED:
         logger.warning("left out: %d more files; the manifest names them all", len(left_out) - LOGGED)
     for note in notes:

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from PIL import Image, features
+from PIL import ImageFile as PillowFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -30,7 +31,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from resnets.base.errors import DataError
+from resnets.base.errors import DataError, UsageError
+from resnets.base.text import printable
 from resnets.data.source import Picture
 from resnets.preprocess import PILLOW_MODES, Channels, Pixels
 
@@ -127,8 +129,14 @@ def decode(
 
     at_least: (height, width) in pixels; JPEG files may then be unpacked at 1/2, 1/4 or 1/8 of their size, never
     below these sides. This is a shortcut for training: the pixels differ from those of a full decode.
-    Raises DecodeError with a short reason. Safe in threads.
+    Raises DecodeError with a short reason; UsageError where Pillow was told to fill cut pictures up. Safe in
+    threads.
     """
+    if PillowFile.LOAD_TRUNCATED_IMAGES:
+        raise UsageError(
+            "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is set, by which cut pictures are filled with grey unseen; "
+            "set it to False: they are left out and named"
+        )
     if isinstance(picture, np.ndarray):
         return _convert(_from_pixels(picture), channels)
     opened = _open(picture)
@@ -191,7 +199,7 @@ def _no_picture(content: bytes) -> str:
 
 
 def _damage(name: str, error: Exception) -> str:
-    said = " ".join(str(error).split())[:120] or type(error).__name__
+    said = printable(" ".join(str(error).split())[:120]) or type(error).__name__
     if "truncated" in said.lower() or isinstance(error, EOFError):
         return f"a truncated {name} file: it ends before the picture does"
     return f"a damaged {name} file ({said})"

@@ -21,27 +21,28 @@ import pyarrow.parquet as pq
 
 from resnets.base.errors import DataError
 from resnets.base.files import CONTENT_BYTES, content_hash, replacing
+from resnets.base.text import printable, some
 from resnets.data.decode import header
-from resnets.data.names import displayed, from_bytes, name_bytes, shown
+from resnets.data.names import displayed, from_bytes, name_bytes
 from resnets.data.source import MISSING, PARTS, Listing, Picture, Source, Traits
 from resnets.labels import Head
 
 FORMAT = 1
 KEY = b"resnets"  # the key of our JSON object in the Parquet file's metadata
 CHUNK = 64  # rows a thread takes at a time
-COLUMNS = (
-    "path",
-    "path_bytes",
-    "size",
-    "content",
-    "width",
-    "height",
-    "mode",
-    "channels",
-    "format",
-    "split",
-    "left_out",
-)
+TYPES: dict[str, pa.DataType] = {
+    "path": pa.string(),
+    "path_bytes": pa.binary(),
+    "size": pa.int64(),
+    "content": pa.binary(CONTENT_BYTES),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "mode": pa.string(),
+    "channels": pa.string(),
+    "format": pa.string(),
+    "split": pa.string(),
+    "left_out": pa.string(),
+}
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
@@ -55,7 +56,7 @@ class Manifest:
     source states the parts.
     """
 
-    table: pa.Table
+    table: pa.Table = field(repr=False)
     name: str
     origin: str
     traits: Traits
@@ -96,9 +97,10 @@ class Manifest:
         """Hexadecimal digest of paths, contents, classes, parts and what is left out; not of where it lies."""
         digest = hashlib.blake2b(digest_size=CONTENT_BYTES)
         digest.update(json.dumps({name: head.ids for name, head in self.heads.items()}).encode())
-        columns = [self.table[name].to_pylist() for name in ("content", *self.heads, "split", "left_out")]
-        for path, content, *rest in zip(self.paths(), *columns, strict=True):
-            digest.update(json.dumps([path, (content or b"").hex(), *rest]).encode() + b"\n")
+        columns = [self.table[name].to_pylist() for name in ("content", "left_out", *self.heads, "split")]
+        for path, content, left_out, *rest in zip(self.paths(), *columns, strict=True):
+            row = [path, (content or b"").hex(), left_out is None, *rest]
+            digest.update(json.dumps(row).encode() + b"\n")
         return digest.hexdigest()
 
     def write(self, path: Path) -> None:
@@ -114,45 +116,44 @@ class Manifest:
             "beside": self.beside,
             "split_seed": self.split_seed,
         }
-        with replacing(path) as beside:
-            pq.write_table(self.table.replace_schema_metadata({KEY: json.dumps(about).encode()}), beside)
+        table = self.table.replace_schema_metadata({KEY: json.dumps(about).encode()})
+        with replacing(path) as beside, beside.open("wb") as handle:  # Arrow takes no path that is not UTF-8
+            pq.write_table(table, handle)
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
         """Raises DataError where the file is not a manifest of ours, or of a later version."""
-        where = shown(str(path))
         try:
-            table = pq.ParquetFile(path).read()
+            with path.open("rb") as handle:
+                table = pq.ParquetFile(handle).read()
             about = json.loads((table.schema.metadata or {})[KEY])
             if about["format"] > FORMAT:
-                raise DataError(f"{where} was written by a later version of resnets; update resnets to read it")
-            manifest = cls(
-                table=table,
+                raise DataError("it was written by a later version of resnets; update resnets to read it")
+            heads = {name: Head.from_json(head) for name, head in about["heads"].items()}
+            return cls(
+                table=_checked(table, heads),
                 name=str(about["name"]),
                 origin=str(about["origin"]),
                 traits=Traits(**about["traits"]),
                 address=about["address"],
-                heads={name: Head.from_json(head) for name, head in about["heads"].items()},
+                heads=heads,
                 strays=int(about["strays"]),
                 beside=int(about["beside"]),
                 split_seed=about["split_seed"],
             )
-        except DataError:
-            raise
-        except FileNotFoundError as error:
-            raise DataError(f"there is no manifest {where}") from error
-        except (KeyError, TypeError, ValueError, OSError, pa.ArrowException) as error:
-            raise DataError(f"{where} is no manifest that can be read: {_first_line(error)}") from error
-        _check_columns(manifest, where)
-        return manifest
+        except (KeyError, TypeError, ValueError, AttributeError, OSError, pa.ArrowException) as error:
+            raise DataError(f"the manifest {printable(str(path))} cannot be used: {_first_line(error)}") from error
 
 
 def is_manifest(path: Path) -> bool:
     """Whether a Parquet file has a manifest's metadata."""
     try:
-        return KEY in (pq.read_schema(path).metadata or {})
+        with path.open("rb") as handle:
+            return KEY in (pq.read_schema(handle).metadata or {})
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{shown(str(path))} is no Parquet file that can be read: {_first_line(error)}") from error
+        raise DataError(
+            f"{printable(str(path))} is no Parquet file that can be read: {_first_line(error)}"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,39 +236,39 @@ def build_table(listing: Listing, facts: Facts, parts: Iterable[str | None]) -> 
     unlike = [None if text.encode() == name else name for text, name in zip(texts, raw, strict=True)]
     kept = facts.width > 0
     columns = {
-        "path": pa.array(texts, pa.string()),
-        "path_bytes": pa.array(unlike, pa.binary()),
-        "size": pa.array(facts.size),
-        "content": pa.array(facts.content, pa.binary(CONTENT_BYTES)),
+        "path": texts,
+        "path_bytes": unlike,
+        "size": facts.size,
+        "content": facts.content,
         "width": pa.array(facts.width, mask=~kept),
         "height": pa.array(facts.height, mask=~kept),
-        "mode": pa.array(facts.mode, pa.string()),
-        "channels": pa.array(facts.channels, pa.string()),
-        "format": pa.array(facts.format, pa.string()),
+        "mode": facts.mode,
+        "channels": facts.channels,
+        "format": facts.format,
     }
     for name, head in listing.heads.items():
-        if name in COLUMNS:
+        if name in TYPES:
             raise DataError(f"a head cannot be called {name!r}, which is a column of the manifest; rename it")
-        labels = listing.labels[name]
         ids = np.array([*head.ids, None], dtype=object)  # MISSING is -1: the last
-        columns[name] = pa.array(ids[labels].tolist(), pa.string())
-    columns["split"] = pa.array(parts, pa.string())
-    columns["left_out"] = pa.array([facts.left_out.get(row) for row in range(len(raw))], pa.string())
-    return pa.table(columns)
+        columns[name] = ids[listing.labels[name]].tolist()
+    columns["split"] = list(parts)
+    columns["left_out"] = [facts.left_out.get(row) for row in range(len(raw))]
+    return pa.table({name: pa.array(column, TYPES.get(name, pa.string())) for name, column in columns.items()})
 
 
-def _check_columns(manifest: Manifest, where: str) -> None:
-    needed = [*COLUMNS, *manifest.heads]
-    lacking = [name for name in needed if name not in manifest.table.column_names]
-    if lacking:
-        raise DataError(
-            f"the manifest {where} lacks the column {', '.join(lacking)}; write it again from its source"
-        )
-    wrong = set(manifest.table["split"].unique().to_pylist()) - {None, *PARTS}
+def _checked(table: pa.Table, heads: Iterable[str]) -> pa.Table:
+    """The table with the columns and types that a manifest has (other tools change types), and its own others."""
+    for name in (*TYPES, *heads):
+        if name not in table.column_names:
+            raise DataError(f"the column {name} is not there; write it again from its source")
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table.column(place).cast(TYPES.get(name, pa.string())))
+    wrong = sorted(set(table["split"].unique().to_pylist()) - {None, *PARTS})
     if wrong:
-        raise DataError(
-            f"the manifest {where} has the split {wrong.pop()!r}; it must be one of {', '.join(PARTS)}"
-        )
+        raise DataError(f"the split is {some(wrong)}; it must be one of {', '.join(PARTS)}")
+    if table["path"].null_count:
+        raise DataError("a path is empty; write it again from its source")
+    return table
 
 
 def _first_line(error: Exception) -> str:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import PIL
 
 from resnets._version import VERSION
-from resnets.base.errors import DataError, OutOfSpace
+from resnets.base.errors import DataError, OutOfSpace, UsageError
 from resnets.base.files import cache_folder, replacing, write_text
 from resnets.data.augment.settings import Augment
 from resnets.data.dataset import Data
@@ -96,14 +96,14 @@ def make_pack(
         return None
     shape = (len(rows), *preprocess.size, CHANNELS[preprocess.channels])
     needed = math.prod(shape)
-    if _in_memory(data, int(rows[0])):
-        if needed > MEMORY_LIMIT:
-            logger.info("pictures are not packed: %d MiB in memory would be needed", needed >> 20)
-            return None
-        return _pack_in_memory(data, rows, shape, preprocess, threads, progress)
     try:
+        if _in_memory(data, int(rows[0])):
+            if needed > MEMORY_LIMIT:
+                logger.info("pictures are not packed: %d MiB in memory would be needed", needed >> 20)
+                return None
+            return _pack_in_memory(data, rows, shape, preprocess, threads, progress)
         return _pack_in_cache(data, rows, shape, preprocess, threads, progress)
-    except (OutOfSpace, OSError) as error:
+    except (UsageError, OutOfSpace, OSError) as error:  # of the cache folder, or of a picture
         logger.warning("pictures are not packed but decoded as they are needed: %s", error)
         return None
 
@@ -145,25 +145,28 @@ def pack_key(data: Data, rows: Rows, preprocess: Preprocess) -> str:
     return digest.hexdigest()
 
 
-def prepared(picture: Picture, preprocess: Preprocess) -> Pixels:
-    """A picture decoded in full and fitted: uint8 (H, W, C), as evaluation sees it. Raises DecodeError."""
+def prepared(picture: Picture, preprocess: Preprocess, *, at_least: tuple[int, int] | None = None) -> Pixels:
+    """A picture decoded and fitted: uint8 (H, W, C), as evaluation sees it where `at_least` is None.
+
+    at_least: what a JPEG at reduced scale must keep (see `decode`). Raises DecodeError with a short reason.
+    """
+    if isinstance(picture, np.ndarray) and _fits(picture, preprocess):
+        return picture.reshape(*preprocess.size, CHANNELS[preprocess.channels])  # nothing would change
+    return fit(decode(picture, preprocess.channels, at_least=at_least), preprocess)
+
+
+def _fits(pixels: Pixels, preprocess: Preprocess) -> bool:
+    """Whether pixels in memory already are what decode and fit would make of them."""
     shape = (*preprocess.size, CHANNELS[preprocess.channels])
     unscaled = preprocess.resize == "squash" or preprocess.crop == 1
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and unscaled:
-        if picture.shape == shape or (picture.shape == shape[:2] and shape[2] == 1):
-            return picture.reshape(shape)  # as it is: decode and fit would change nothing
-    return fit(decode(picture, preprocess.channels), preprocess)
-
-
-def reason_of(error: DataError | OSError) -> str:
-    """Why a picture could not be read or decoded, in a few words."""
-    return f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
+    grey = pixels.ndim == 2 and shape[2] == 1 and pixels.shape == shape[:2]
+    return pixels.dtype == np.uint8 and unscaled and (grey or pixels.shape == shape)
 
 
 def _in_memory(data: Data, row: int) -> bool:
     try:
         return isinstance(data.read(row), np.ndarray)
-    except (DataError, OSError):
+    except DataError:
         return False
 
 
@@ -255,8 +258,8 @@ def _decode_all(
         for position, row in enumerate(chunk.tolist()):
             try:
                 pixels[position] = prepared(data.read(row), preprocess)
-            except (DataError, OSError) as error:
-                failed[row] = reason_of(error)
+            except DataError as error:  # an OSError may pass, so it is not written down: there is no pack then
+                failed[row] = str(error)
         return pixels, failed
 
     done = 0

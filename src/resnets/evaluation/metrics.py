@@ -53,7 +53,7 @@ class HeadFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
+class PerPicture:
     """What is needed of each picture's logits, (n,) each.
 
     predicted: the class with the largest logit, the first of equals. confidence: its probability. loss: of the
@@ -71,7 +71,7 @@ class Answers:
         return np.equal(self.predicted, self.truth)
 
 
-def answers(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> Answers:
+def per_picture(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> PerPicture:
     """(n, classes) finite logits and (n,) true classes, each in [0, classes)."""
     parts = []
     for start in range(0, len(truth), CHUNK):
@@ -82,7 +82,7 @@ def answers(logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> An
         before = (rows > of_truth[:, None]) | ((rows == of_truth[:, None]) & earlier)
         parts.append((rows.argmax(1), np.exp(logs.max(1)), -logs[np.arange(len(true)), true], before.sum(1)))
     predicted, confidence, loss, rank = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return Answers(truth=truth, predicted=predicted, confidence=confidence, loss=loss, rank=rank)
+    return PerPicture(truth=truth, predicted=predicted, confidence=confidence, loss=loss, rank=rank)
 
 
 def head_figures(
@@ -96,7 +96,7 @@ def head_figures(
 
     listed: the classes to give figures of, by position; None is all of the head's.
     """
-    found = answers(logits, truth)
+    found = per_picture(logits, truth)
     n, classes = len(truth), len(head)
     means = _means(found, classes)
     loss, macro_recall, error = means(np.arange(n))
@@ -118,7 +118,7 @@ def head_figures(
     )
 
 
-def _class_figures(found: Answers, head: Head, listed: Collection[int]) -> dict[str, ClassFigures]:
+def _class_figures(found: PerPicture, head: Head, listed: Collection[int]) -> dict[str, ClassFigures]:
     pictures = np.bincount(found.truth, minlength=len(head))
     predicted = np.bincount(found.predicted, minlength=len(head))
     right = np.bincount(found.truth[found.right], minlength=len(head))
@@ -133,7 +133,7 @@ def _class_figures(found: Answers, head: Head, listed: Collection[int]) -> dict[
     }
 
 
-def _means(found: Answers, classes: int) -> Callable[[Rows], npt.NDArray[np.float64]]:
+def _means(found: PerPicture, classes: int) -> Callable[[Rows], npt.NDArray[np.float64]]:
     """Loss, macro recall and calibration error as a function of the rows they are taken over."""
     everywhere = found.right
 

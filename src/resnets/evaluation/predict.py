@@ -97,7 +97,7 @@ def classify(
             done += len(one.rows) + len(one.failed)
             if len(one.rows):
                 found = backend.logits(one.images.permute(0, 2, 3, 1).numpy())
-                _refuse_not_finite(found)
+                refuse_not_finite(found)
                 rows.append(one.rows)
                 logits.append(found)
             if progress is not None:
@@ -108,6 +108,17 @@ def classify(
         logits={name: np.concatenate([found[name] for found in logits]) for name in names},
         failed=failed,
     )
+
+
+def refuse_not_finite(logits: Logits) -> None:
+    """Raises NotFinite where an output is NaN or infinite."""
+    for name, values in logits.items():
+        bad = int((~np.isfinite(values)).any(axis=1).sum())
+        if bad:
+            raise NotFinite(
+                f"the network gives NaN or infinity for {bad} of {len(values)} pictures (head {name}): "
+                "its weights are damaged or it needs --precision fp32"
+            )
 
 
 @contextlib.contextmanager
@@ -152,13 +163,3 @@ def threads_of(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _refuse_not_finite(logits: Logits) -> None:
-    for name, values in logits.items():
-        bad = int((~np.isfinite(values)).any(axis=1).sum())
-        if bad:
-            raise NotFinite(
-                f"the network gives NaN or infinity for {bad} of {len(values)} pictures (head {name}): "
-                "its weights are damaged or it needs --precision fp32"
-            )

@@ -77,7 +77,7 @@ def head_predictions(
     )
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
+def save_predictions(path: Path, predictions: Predictions) -> None:
     """Write the table, whole or not at all."""
     raw = [name_bytes(name) for name in predictions.paths]
     texts = [displayed(name) for name in predictions.paths]
@@ -106,7 +106,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         pq.write_table(table, beside)
 
 
-def read_predictions(path: Path) -> Predictions:
+def load_predictions(path: Path) -> Predictions:
     """Read the table back. Raises DataError where the file is not one of ours, or of a later version."""
     where = printable(str(path))
     try:

@@ -91,7 +91,7 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
     newest_first = sorted(
         _folders(root), key=lambda folder: (folder.name == named, _step_of(folder)), reverse=True
     )
-    damaged = []
+    damaged: list[str] = []
     for folder in newest_first:
         problem = _damage(folder)
         if problem is None:
@@ -157,9 +157,16 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave; hyperparameters stay as the plan made them."""
+    """Put back what `optimizer_tensors` gave; hyperparameters stay as the plan made them.
+
+    A tensor of a parameter's shape gets its memory layout too: fused optimisers walk both side by side.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition(".")
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter, requires_grad=False).copy_(value)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,24 +1,26 @@
 """The end of a run: the best network recalibrated where that helps, measured in fp32, its predictions kept."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from resnets.base.streams import order
 from resnets.data.augment.batch import normalise
 from resnets.data.batches import evaluation_batches
 from resnets.data.source import TEST, VAL
-from resnets.evaluation.metrics import head_figures
+from resnets.evaluation.matching import match_heads
+from resnets.evaluation.measure import figures_of, predictions_of
 from resnets.evaluation.predict import Outputs, TorchBackend, classify
-from resnets.evaluation.predictions import PartOutputs, write_predictions
+from resnets.evaluation.predictions import save_predictions
 from resnets.training import run as folder
 from resnets.training.loop import Training
 from resnets.training.recalibrate import recalibrate
 from resnets.training.validate import validation_figures
-from resnets.weights.modelfile import Model, load, save
+from resnets.weights.modelfile import Model, load, save, tensors_sha256
 
 RECALIBRATION_PICTURES = 10_000
 RECALIBRATION_BATCH = 128
@@ -34,14 +36,29 @@ def finish(training: Training) -> tuple[str | None, dict[str, Any]]:
     if training.plan.config.recalibrate:
         model = recalibrated(training, model)
     outputs = {part: outputs_of(training, model, part) for part in (VAL, TEST) if training.plan.pictures[part]}
-    figures = {part: part_figures(training, model, found) for part, found in outputs.items()}
+    for found in outputs.values():
+        training.note_bad(found.failed)
+    matches = match_heads(model.heads, training.data.heads)
+    figures = {
+        part: {
+            "n": len(found.rows),
+            "heads": {
+                name: head.to_json()
+                for name, head in figures_of(found, training.data, heads=model.heads, matches=matches).items()
+            },
+        }
+        for part, found in outputs.items()
+    }
     split = next((part for part in (TEST, VAL) if part in figures), None)
     save(path, replace(model, origin=model.origin | {"figures": without_classes(figures)}))
-    write_predictions(
-        training.run / folder.PREDICTIONS,
-        [PartOutputs(part=part, outputs=found) for part, found in outputs.items()],
-        data=training.data,
+    table = predictions_of(
+        joined(list(outputs.values())),
+        training.data,
+        heads=model.heads,
+        matches=matches,
+        model=tensors_sha256(model.network.state_dict()),
     )
+    save_predictions(training.run / folder.PREDICTIONS, table)
     result = figures[split] if split else {"n": 0, "heads": {}}
     training.record("end", step=training.position.step, split=split, figures=figures)
     return split, result
@@ -57,15 +74,14 @@ def recalibrated(training: Training, model: Model) -> Model:
     losses = []
     if training.judges():
         for candidate in (model, changed):
-            losses.append(
-                validation_figures(
-                    candidate,
-                    training.gallery.evaluation(VAL, model.preprocess),
-                    device=str(device),
-                    precision="fp32",
-                    threads=training.plan.config.threads or 1,
-                )["val_loss"]
+            figures, _ = validation_figures(
+                candidate,
+                training.gallery.evaluation(VAL, model.preprocess),
+                device=str(device),
+                precision="fp32",
+                threads=training.plan.config.threads or 1,
             )
+            losses.append(figures["val_loss"])
     better = not losses or losses[1] <= losses[0]
     kept = "kept" if better else "not kept: the validation loss would be higher"
     training.record(
@@ -101,15 +117,15 @@ def outputs_of(training: Training, model: Model, part: str) -> Outputs:
     )
 
 
-def part_figures(training: Training, model: Model, outputs: Outputs) -> dict[str, Any]:
-    """As `evaluate` gives them: n, and a head its figures."""
-    heads = {}
-    for name, head in model.heads.items():
-        truth = training.data.labels(name)[outputs.rows]
-        known = truth >= 0
-        if known.any():
-            heads[name] = head_figures(outputs.logits[name][known], truth[known], head=head).to_json()
-    return {"n": len(outputs.rows), "heads": heads}
+def joined(outputs: Sequence[Outputs]) -> Outputs:
+    """The outputs of several parts as one."""
+    answered = [one for one in outputs if len(one.rows)]
+    names = answered[0].logits if answered else {}
+    return Outputs(
+        rows=np.concatenate([one.rows for one in outputs]) if outputs else np.empty(0, dtype=np.int64),
+        logits={name: np.concatenate([one.logits[name] for one in answered]) for name in names},
+        failed={row: reason for one in outputs for row, reason in one.failed.items()},
+    )
 
 
 def without_classes(figures: dict[str, Any]) -> dict[str, Any]:

@@ -37,14 +37,15 @@ class Gallery:
     def mean_std(self, preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation a channel over the training pictures, values in [0, 1]."""
         pictures = self._pictures("train", preprocess, packed=True)
-        count, total, squares = 0, 0.0, 0.0
+        count = 0
+        total = squares = np.zeros(len(preprocess.mean))
         for pixels in self._pixels(pictures):
             values = pixels.reshape(-1, pixels.shape[-1]).astype(np.float64) / 255
             count += len(values)
             total, squares = total + values.sum(0), squares + (values**2).sum(0)
         mean = total / count
         deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-4))  # a blank channel must not divide by zero
-        return tuple(map(float, mean)), tuple(map(float, deviation))
+        return tuple(mean.tolist()), tuple(deviation.tolist())
 
     def _pixels(self, pictures: Pictures) -> Iterator[Pixels]:
         """Chunks of decoded pictures (n, H, W, C)."""

@@ -172,7 +172,7 @@ class Training:
         )
         with batches:
             for batch in batches:
-                self.note_bad(batch)
+                self.note_bad(dict(batch.failed))
                 if len(batch.rows):
                     record = self.step(batch)
                     total += record.loss * record.pictures
@@ -244,9 +244,9 @@ class Training:
             part=part,
         )
 
-    def note_bad(self, batch: Batch) -> None:
-        """Pictures that could not be read are written down before the step that lacks them."""
-        for row, reason in batch.failed:
+    def note_bad(self, failed: dict[int, str]) -> None:
+        """Pictures that could not be read are written down, once, before the step that lacks them."""
+        for row, reason in failed.items():
             if row not in self.position.bad:
                 self.position.bad[row] = reason
                 self.record("left_out", row=row, path=self.data.path(row), reason=reason, step=self.position.step)
@@ -265,13 +265,14 @@ class Training:
         figures: dict[str, Any] = {}
         figure, better = None, True
         if self.judges():
-            figures = validation_figures(
+            figures, failed = validation_figures(
                 self.model({}),
                 self.gallery.evaluation("val", self.plan.preprocess),
                 device=str(self.device),
                 precision=config.precision or "fp32",
                 threads=config.threads or 1,
             )
+            self.note_bad(failed)
             figure = figures["val_top1"]
             better = position.best is None or figure >= position.best
         if better:

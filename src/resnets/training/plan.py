@@ -1,6 +1,7 @@
 """From what was asked to what will be done: every open option is chosen here, with its reason."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,8 @@ from resnets.networks.variants import variant
 from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnets.training.config import TrainConfig, parse_size
 from resnets.training.recipes import Facts, default_rate, recipe
+
+log = logging.getLogger("resnets")
 
 FEW_PICTURES = 100  # below this a warning is given
 Measure = Callable[[Preprocess], tuple[tuple[float, ...], tuple[float, ...]]]
@@ -74,6 +77,12 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     rows = data.rows("train")
     pictures = {part: len(data.rows(part)) for part in ("train", "val", "test")}
     _refuse_unusable(data, len(rows))
+    if len(rows) < FEW_PICTURES:
+        log.warning(
+            "%d training pictures are few: under %d, figures say little and the network may learn them by heart",
+            len(rows),
+            FEW_PICTURES,
+        )
     reasons: list[str] = []
     size, same_size = _size(config, data, rows, reasons)
     facts = Facts(pictures=len(rows), size=size)

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ def new_run_folder(runs: Path, *, name: str | None, default: str) -> Path:
 
     Raises RunError where the name is taken or the folder cannot be made.
     """
+    if name is not None:
+        refuse_taken(runs, name)
     try:
         runs.mkdir(parents=True, exist_ok=True)
         if name is not None:
@@ -29,16 +32,20 @@ def new_run_folder(runs: Path, *, name: str | None, default: str) -> Path:
         for number in range(1, 100_000):
             with contextlib.suppress(FileExistsError):
                 return _make(runs / (default if number == 1 else f"{default}-{number}"))
-    except FileExistsError as error:
-        raise RunError(
-            f"there is already a run named {name!r} in {runs}; "
-            f"give another --name, or go on with it: resnets train --resume {runs / str(name)}"
-        ) from error
     except OSError as error:
         raise RunError(
             f"cannot make a run folder in {runs}: {error.strerror}; choose another with --runs"
         ) from error
     raise RunError(f"no free name for {default!r} in {runs}; give one with --name")
+
+
+def refuse_taken(runs: Path, name: str) -> None:
+    """Raise RunError where `runs/NAME` is there already."""
+    if (runs / name).exists():
+        raise RunError(
+            f"there is already a run named {name!r} in {runs}; "
+            f"give another --name, or go on with it: resnets train --resume {shlex.quote(str(runs / name))}"
+        )
 
 
 def plain_name(text: str) -> str:

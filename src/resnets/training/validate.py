@@ -3,7 +3,7 @@
 from typing import Any
 
 from resnets.data.batches import Pictures
-from resnets.evaluation.metrics import answers
+from resnets.evaluation.metrics import per_picture
 from resnets.evaluation.predict import Precision, TorchBackend, classify
 from resnets.weights.modelfile import Model
 
@@ -12,8 +12,8 @@ BATCH_SMALL, BATCH_LARGE = 256, 32  # pictures, up to 64 pixels a side and above
 
 def validation_figures(
     model: Model, pictures: Pictures, *, device: str, precision: Precision, threads: int
-) -> dict[str, Any]:
-    """`val_top1` and `val_loss` (of several heads, their means), and `val_n`.
+) -> tuple[dict[str, Any], dict[int, str]]:
+    """`val_top1` and `val_loss` (of several heads, their means), and `val_n`; and row -> reason of what failed.
 
     Pictures without a label, or that cannot be read, do not count.
     """
@@ -26,9 +26,9 @@ def validation_figures(
         known = truth >= 0
         if not known.any():
             continue
-        found = answers(outputs.logits[head][known], truth[known])
+        found = per_picture(outputs.logits[head][known], truth[known])
         top1.append(float(found.right.mean()))
         loss.append(float(found.loss.mean()))
         count = max(count, len(found.truth))
     heads = max(1, len(top1))
-    return {"val_top1": sum(top1) / heads, "val_loss": sum(loss) / heads, "val_n": count}
+    return {"val_top1": sum(top1) / heads, "val_loss": sum(loss) / heads, "val_n": count}, outputs.failed

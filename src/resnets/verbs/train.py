@@ -1,10 +1,8 @@
 """`resnets.train`: from a source of pictures to a run folder, or on from where a run folder stands."""
 
-import contextlib
 import logging
-import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,24 +12,31 @@ from torch import nn
 
 from resnets._version import VERSION
 from resnets.base.errors import RunError, UsageError
-from resnets.base.machine import numeric_environment
-from resnets.base.options import flag_of
-from resnets.base.text import printable
 from resnets.data.dataset import Data, open_data
+from resnets.data.manifest import Manifest
+from resnets.evaluation.predict import threads_of
 from resnets.networks.resnet import build
 from resnets.networks.variants import variant
 from resnets.preprocess import CHANNELS
 from resnets.training import run as folder
 from resnets.training.checkpoint import load_checkpoint
-from resnets.training.config import RESUMABLE, TrainConfig, changed, read_config, write_config
+from resnets.training.config import TrainConfig, read_config, write_config
 from resnets.training.finish import finish
 from resnets.training.gallery import Gallery
 from resnets.training.loop import OnEvent, Training
-from resnets.training.plan import Plan, differences, extend, make_plan, plan_line
+from resnets.training.plan import Plan, make_plan, plan_line
+from resnets.training.resume import (
+    changed_plan,
+    departures_of,
+    first_change,
+    recorded,
+    refuse_other_options,
+    resume_command,
+)
 from resnets.training.signals import listening
 from resnets.training.tracking import check_trackers, open_trackers
-from resnets.weights.modelfile import Model, load
 from resnets.weights.loading import initialise
+from resnets.weights.modelfile import Model, load
 
 log = logging.getLogger("resnets")
 
@@ -114,24 +119,19 @@ def _start(
     progress: OnProgress,
     started: float,
 ) -> Run:
-    if config.name is not None and (Path(config.runs) / config.name).exists():
-        folder.new_run_folder(Path(config.runs), name=config.name, default="")  # says that it is taken
+    runs = Path(config.runs)
+    if config.name is not None:
+        folder.refuse_taken(runs, config.name)
     opened = _open(data, config, progress)
-    with _threads(config.threads):
+    with threads_of(config.threads):
         gallery = Gallery(opened, threads=config.threads, progress=progress)
         plan = make_plan(config, opened, measure=gallery.mean_std, foreign=network is not None)
         base, origin = _network(plan, network)
-        run = folder.new_run_folder(
-            Path(config.runs), name=config.name, default=f"{folder.plain_name(opened.name)}-{plan.config.model}"
-        )
-        with folder.locked(run), listening(_resume_command(run)) as stop:
-            address = data if isinstance(data, str | Path) else None
-            write_config(
-                run / folder.CONFIG,
-                data=None if address is None else _lasting(address),
-                asked=config,
-                resolved=plan.config,
-            )
+        default = f"{folder.plain_name(opened.name)}-{folder.plain_name(plan.config.model or '')}"
+        run = folder.new_run_folder(runs, name=config.name, default=default)
+        with folder.locked(run), listening(resume_command(run)) as stop:
+            address = _lasting(data) if isinstance(data, str | Path) else None
+            write_config(run / folder.CONFIG, data=address, asked=config, resolved=plan.config)
             opened.manifest.write(run / folder.MANIFEST)
             events = folder.Events(run / folder.EVENTS)
             tell(
@@ -139,12 +139,13 @@ def _start(
                     "plan", text=plan_line(plan), plan=plan.to_json(), data=opened.manifest.hash(), origin=origin
                 )
             )
+            origin |= _data_origin(opened, run)
             training = Training(
                 plan,
                 opened,
                 base,
                 run=run,
-                origin=origin | _data_origin(opened, run),
+                origin=origin,
                 events=events,
                 on_event=tell,
                 gallery=gallery,
@@ -162,36 +163,29 @@ def _resume(
     progress: OnProgress,
     started: float,
 ) -> Run:
-    _refuse_other_options(config)
-    if not (run / folder.EVENTS).exists():
-        raise RunError(
-            f"{printable(str(run))} is no run folder: it has no {folder.EVENTS}; give the folder of a run"
-        )
-    with folder.locked(run), listening(_resume_command(run)) as stop:
-        recorded = folder.read_events(run / folder.EVENTS)
-        plan, before = _recorded_plan(run, recorded)
-        plan = _changed_plan(plan, config, run, finished=any(event["event"] == "end" for event in recorded))
+    refuse_other_options(config)
+    before = recorded(run)
+    with folder.locked(run), listening(resume_command(run)) as stop:
+        plan = changed_plan(before.latest, config, run, finished=before.finished)
         address, _ = read_config(run / folder.CONFIG)
         if data is None and address is None:
-            raise RunError(
-                f"the data of {run} was in memory: resume from Python with resnets.train(data, resume=…)"
-            )
+            raise RunError(f"the data of {run} was in memory: resume from Python, resnets.train(data, resume=…)")
         opened = _open(address if data is None else data, plan.config, progress)
-        if opened.manifest.hash() != before["data"]:
-            raise RunError(
-                f"the data has changed since {run} began ({_first_change(opened, run)}); start a new run"
-            )
+        if opened.manifest.hash() != before.data:
+            change = first_change(opened.manifest, Manifest.read(run / folder.MANIFEST))
+            raise RunError(f"the data has changed since {run} began ({change}); start a new run")
         checkpoint = load_checkpoint(run)
-        with _threads(plan.config.threads):
+        with threads_of(plan.config.threads):
             gallery = Gallery(opened, threads=plan.config.threads, progress=progress)
             base, _ = _network(plan, network)
             events = folder.Events(run / folder.EVENTS)
+            origin = before.origin | _data_origin(opened, run)
             training = Training(
                 plan,
                 opened,
                 base,
                 run=run,
-                origin=before["origin"] | _data_origin(opened, run),
+                origin=origin,
                 events=events,
                 on_event=tell,
                 gallery=gallery,
@@ -199,22 +193,21 @@ def _resume(
             )
             if checkpoint is not None:
                 training.restore(checkpoint)
-            departures = _departures(before, plan, config)
             position = training.position
-            if departures and config.exact:
-                raise RunError(f"an exact resume is not possible here: {'; '.join(departures)}")
-            how = "exact" if not departures else "continued, not exact: " + "; ".join(departures)
+            position.departures = departures_of(before.first, plan, position.departures)
+            if position.departures and config.exact:
+                raise RunError(f"an exact resume is not possible here: {'; '.join(position.departures)}")
+            how = "continued, not exact: " + "; ".join(position.departures) if position.departures else "exact"
             tell(
                 events.append(
                     "resume",
                     text=f"resumed at step {position.step:,} of {plan.steps:,} ({how})",
                     step=position.step,
-                    events_length=checkpoint.state["events_length"] if checkpoint else before["events_length"],
+                    events_length=checkpoint.state["events_length"] if checkpoint else before.plan_length,
                     plan=plan.to_json(),
-                    departures=departures,
+                    departures=position.departures,
                 )
             )
-            position.departures += departures
             return _train_and_finish(training, started)
 
 
@@ -288,85 +281,7 @@ def _data_origin(data: Data, run: Path) -> dict[str, Any]:
     return {"data": about, "run": run.name}
 
 
-def _recorded_plan(run: Path, recorded: list[dict[str, Any]]) -> tuple[Plan, dict[str, Any]]:
-    """The plan in force, and the event of the first plan with the environment in force."""
-    first = next((event for event in recorded if event["event"] == "plan"), None)
-    if first is None:
-        raise RunError(f"{run} was stopped before its plan was written; remove the folder and start again")
-    latest = [event for event in recorded if event["event"] in ("plan", "resume")][-1]
-    return Plan.from_json(latest["plan"]), first
-
-
-def _refuse_other_options(config: TrainConfig) -> None:
-    others = [flag_of(name) for name in changed(config) if name not in RESUMABLE]
-    if others:
-        allowed = ", ".join(flag_of(name) for name in RESUMABLE)
-        raise UsageError(
-            f"{', '.join(others)} cannot be given with --resume, which takes {allowed}; start a new run"
-        )
-
-
-def _changed_plan(plan: Plan, config: TrainConfig, run: Path, *, finished: bool) -> Plan:
-    if config.epochs is not None and config.epochs != plan.config.epochs:
-        plan = extend(plan, epochs=config.epochs)
-    elif finished:
-        raise RunError(
-            f"{run} is finished; extend it with: resnets train --resume {shlex.quote(str(run))} "
-            f"--epochs {2 * (plan.config.epochs or 1)}"
-        )
-    asked = replace(
-        plan.config, threads=config.threads or plan.config.threads, track=config.track or plan.config.track
-    )
-    environment = numeric_environment(
-        device=asked.device or "cpu",
-        threads=asked.threads or 1,
-        precision=asked.precision or "fp32",
-        kernels="torch",
-    )
-    return replace(plan, config=asked, environment=environment)
-
-
-def _departures(before: dict[str, Any], plan: Plan, config: TrainConfig) -> list[str]:
-    changes = differences(before["plan"]["environment"], plan.environment)
-    epochs = before["plan"]["config"]["epochs"]
-    if plan.config.epochs != epochs:
-        changes.append(f"extended from {epochs} to {plan.config.epochs} epochs")
-    return changes
-
-
-def _first_change(data: Data, run: Path) -> str:
-    from resnets.data.manifest import Manifest
-
-    before, now = Manifest.read(run / folder.MANIFEST), data.manifest
-    old = dict(zip(before.paths(), before.table["content"].to_pylist(), strict=True))
-    new = dict(zip(now.paths(), now.table["content"].to_pylist(), strict=True))
-    for word, paths in (
-        ("missing", old.keys() - new.keys()),
-        ("new", new.keys() - old.keys()),
-        ("changed", {path for path in old.keys() & new.keys() if old[path] != new[path]}),
-    ):
-        if paths:
-            return f"{len(paths):,} files {word}, such as {printable(min(paths))}"
-    return "classes or parts differ"
-
-
 def _lasting(address: str | Path) -> str:
     """A path as it can be found from anywhere; a name such as `digits` as it is."""
     path = Path(address)
     return str(path.absolute()) if path.exists() else str(address)
-
-
-def _resume_command(run: Path) -> str:
-    return f"resnets train --resume {shlex.quote(str(run))}"
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Run with so many threads, then with as many as before."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -7,26 +7,47 @@ from resnets.base.errors import UsageError
 from resnets.labels import Head
 from resnets.networks import VARIANTS, ResNetSpec
 from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Channels, Preprocess
-from resnets.weights.layouts import Recognised
+from resnets.weights.layouts import recognise
 from resnets.weights.presets import CIFAR, IMAGENET, numbered_head
 from resnets.weights.source import Source
 
 KINDS: dict[int, Channels] = {1: "grey", 3: "rgb", 4: "rgba"}
 
 
-def which_twin(found: Recognised, source: Source) -> tuple[str, list[str]]:
-    """The network's name: v1 and v1.5 have the same shapes; what the source says counts, else v1.5 is assumed."""
-    twins = [twin for twin in found.twins if VARIANTS[twin].stride_in != found.spec.stride_in]
-    arch = (source.file.arch if source.file else None) or ""
-    for twin in twins:
-        if arch == twin or source.path.name.startswith(twin):
-            return twin, []
-    if not twins or arch.partition(".")[0] == found.name or _is_torchvisions(source, found.name):
-        return found.name, []
-    return found.name, [
-        f"the network is {found.name} (v1.5, as torchvision and timm build it); {twins[0]} has the same shapes "
-        f"and nothing in the file says which it is: if the figures are poor, give model={twins[0]!r}"
-    ]
+def network_of(source: Source) -> tuple[str, ResNetSpec, list[str]]:
+    """The network's name and spec, from the shapes and from what the file says, and what was assumed.
+
+    v1 and v1.5 have the same shapes: where nothing says which it is, v1.5 is assumed.
+    """
+    stated, surely = _stated(source)
+    name, spec = recognise(source.named.tensors, source.path, first=stated)
+    spec = replace(VARIANTS[name], stem=spec.stem)
+    other = replace(VARIANTS[name], stride_in="1x1") if spec.block == "bottleneck" else None
+    twin = next((twin for twin, its in VARIANTS.items() if its == other and twin != name), None)
+    if twin is None or (surely and name == stated):
+        return name, spec, []
+    return (
+        name,
+        spec,
+        [
+            f"the network is {name} (v1.5, as torchvision and timm build it); {twin} has the same shapes and nothing in "
+            f"the file says which it is: if the figures are poor, give model={twin!r}"
+        ],
+    )
+
+
+def _stated(source: Source) -> tuple[str | None, bool]:
+    """The name that the file gives its network, inside or by its own name, and whether that is to be relied on.
+
+    torchvision's file names end in the first digits of the file's SHA-256.
+    """
+    arch = (source.file.arch or "").partition(".")[0] if source.file else ""
+    if arch in VARIANTS:
+        return arch, True
+    words = re.match(r"[a-z0-9_]+", source.path.name)
+    name = words[0] if words and words[0] in VARIANTS else None
+    digits = re.fullmatch(r"[a-z0-9_]+-([0-9a-f]{8})\.pth", source.path.name)
+    return name, digits is not None and source.sha256.startswith(digits[1])
 
 
 def classes_of(source: Source, spec: ResNetSpec, fresh: set[str]) -> tuple[dict[str, Head], list[str], list[str]]:
@@ -84,9 +105,3 @@ def _with_channels(preprocess: Preprocess, channels: int) -> Preprocess:
     elif channels == 4:
         mean, std = (*mean, 0.5), (*std, 0.5)
     return replace(preprocess, channels=KINDS[channels], mean=mean, std=std)
-
-
-def _is_torchvisions(source: Source, name: str) -> bool:
-    """torchvision's file names end in the first digits of the file's SHA-256."""
-    match = re.fullmatch(re.escape(name) + r"-([0-9a-f]{8})\.pth", source.path.name)
-    return match is not None and source.sha256.startswith(match[1])

@@ -1,7 +1,7 @@
 """Whose names a weights file uses, how they become ours (torchvision's), and which network its shapes are of."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,38 +93,28 @@ def head_of(name: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recognised:
-    """The network of some tensors; twins are other names whose networks have the very same shapes."""
+def recognise(
+    tensors: Mapping[str, torch.Tensor], path: Path, *, first: str | None = None
+) -> tuple[str, ResNetSpec]:
+    """Which of VARIANTS the tensors are of, whatever their heads, input channels and stem: its name and spec.
 
-    name: str
-    spec: ResNetSpec
-    twins: tuple[str, ...]
-
-
-def recognise(tensors: Mapping[str, torch.Tensor], path: Path) -> Recognised:
-    """Which of VARIANTS the tensors are of, whatever their heads, input channels and stem.
-
+    first: the name to try before the others: some networks have the very same shapes.
     Raises ModelFileError where none fits, with the nearest and what differs.
     """
     found: Shapes = {name: tuple(value.shape) for name, value in tensors.items() if _counts(name)}
     depths = _depths(found)
-    fits: list[tuple[str, ResNetSpec]] = []
     nearest: tuple[int, str, str] | None = None
-    for name, spec in _candidates(depths, channels_of(tensors)):
+    for name, spec in _candidates(depths, channels_of(tensors), first):
         expected = body_shapes(spec)
         differing = [
             tensor for tensor in expected.keys() | found.keys() if expected.get(tensor) != found.get(tensor)
         ]
         if not differing:
-            fits.append((name, spec))
-        elif nearest is None or len(differing) < nearest[0]:
-            first = min(differing)
-            misfit = f"{first} is {_shape(found.get(first))}, expected {_shape(expected.get(first))}"
+            return name, spec
+        if nearest is None or len(differing) < nearest[0]:
+            worst = min(differing)
+            misfit = f"{worst} is {_shape(found.get(worst))}, expected {_shape(expected.get(worst))}"
             nearest = (len(differing), name, misfit)
-    if fits:
-        name, spec = fits[0]
-        return Recognised(name=name, spec=spec, twins=tuple(twin for twin, other in fits if other != spec))
     described = f"{'-'.join(map(str, depths)) or 'no'} blocks a stage"
     hint = f"; nearest is {nearest[1]}: {printable(nearest[2])}" if nearest else ""
     raise ModelFileError(
@@ -139,12 +129,18 @@ def body_shapes(spec: ResNetSpec) -> Shapes:
     return {name: tuple(value.shape) for name, value in state.items() if _counts(name)}
 
 
-def _candidates(depths: tuple[int, ...], channels: int | None) -> list[tuple[str, ResNetSpec]]:
-    """Networks of these depths: first as they are listed, then with the other common stem."""
-    same = [(name, spec) for name, spec in VARIANTS.items() if spec.depths == depths]
-    swapped = [(name, replace(spec, stem="small")) for name, spec in same if spec.stem == "imagenet"]
-    swapped += [(name, replace(spec, stem="imagenet")) for name, spec in same if spec.stem == "small"]
-    return [(name, replace(spec, heads=(), in_channels=channels or 3)) for name, spec in same + swapped]
+def _candidates(
+    depths: tuple[int, ...], channels: int | None, first: str | None
+) -> Iterator[tuple[str, ResNetSpec]]:
+    """Networks of these depths: `first`, then as they are listed, then with the other common stem."""
+    names = sorted(
+        (name for name, spec in VARIANTS.items() if spec.depths == depths), key=lambda name: name != first
+    )
+    specs = {name: replace(VARIANTS[name], heads=(), in_channels=channels or 3) for name in names}
+    yield from specs.items()
+    for name, spec in specs.items():
+        if spec.stem in ("imagenet", "small"):
+            yield name, replace(spec, stem="small" if spec.stem == "imagenet" else "imagenet")
 
 
 def _counts(name: str) -> bool:

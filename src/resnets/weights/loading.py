@@ -13,9 +13,9 @@ from resnets.labels import LABEL, Head
 from resnets.networks import VARIANTS, ResNetSpec, build, variant
 from resnets.preprocess import Preprocess
 from resnets.weights import modelfile
-from resnets.weights.assumptions import classes_of, preprocess_of, which_twin
+from resnets.weights.assumptions import classes_of, network_of, preprocess_of
 from resnets.weights.blank import blank
-from resnets.weights.layouts import channels_of, recognise
+from resnets.weights.layouts import channels_of
 from resnets.weights.modelfile import LICENCE, RECEIPT, UNNAMED, Model
 from resnets.weights.receipt import Receipt
 from resnets.weights.source import Source, from_model, read_source
@@ -167,9 +167,8 @@ def _network_of(source: Source, model: str | ResNetSpec | None) -> tuple[ResNetS
         return variant(model), model, []
     if source.spec is not None and source.base is not None:
         return source.spec, source.base.origin.get("network"), []
-    found = recognise(source.named.tensors, source.path)
-    name, assumed = which_twin(found, source)
-    return replace(VARIANTS[name], stem=found.spec.stem), name, assumed
+    name, spec, assumed = network_of(source)
+    return spec, name, assumed
 
 
 def _transferred(

@@ -152,7 +152,7 @@ def tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
         value = tensors[name]
         digest.update(f"{name} {_dtype(value)} {list(value.shape)}\n".encode("utf-8", "surrogatepass"))
         if value.numel():
-            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

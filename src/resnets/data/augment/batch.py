@@ -24,7 +24,9 @@ def augment_batch(images: torch.Tensor, rows: Rows, *, settings: Augment, seed: 
 
     `rows` are the pictures' rows in the manifest: a picture's draws depend on (seed, epoch, row) alone.
     """
-    _, _, height, width = images.shape
+    if len(rows) == 0:
+        return images
+    height, width = images.shape[2:]
     if settings.geometry == "pad-crop" and settings.pad:
         offsets = shifts(rows, pad=settings.pad, seed=seed, epoch=epoch)
         images = pad_crop(images, offsets, pad=settings.pad, border=settings.border)
@@ -103,9 +105,9 @@ def normalise(
     """uint8 (B, C, H, W) to (value / 255 - mean) / std, channels last; computed in fp32, then cast."""
     count, channels, height, width = images.shape
     # whole picture rows, so that the innermost loop is W * C long and not C
-    scale = torch.tensor([1 / (255 * value) for value in std], device=images.device).repeat(width)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device).repeat(width)
-    lines = _nhwc(images).view(count * height, width * channels).to(torch.float32).mul_(scale).add_(shift)
+    lines = _nhwc(images).view(count * height, width * channels).to(torch.float32)
+    lines.mul_(lines.new_tensor([1 / (255 * s) for s in std]).repeat(width))
+    lines.add_(lines.new_tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width))
     return lines.to(dtype).view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
@@ -116,7 +118,7 @@ def erase(images: torch.Tensor, rows: Rows, *, probability: float, seed: int, ep
     boxes = erasing_boxes(
         rows, (images.shape[2], images.shape[3]), probability=probability, seed=seed, epoch=epoch
     )
-    return images.masked_fill(inside(boxes, images), 0)
+    return torch.where(inside(boxes, images), images.new_zeros(()), images)  # masked_fill loses channels-last
 
 
 def inside(boxes: npt.NDArray[np.int64], images: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L
 GREY = 128  # what a moved picture leaves behind, as in RandAugment's code
-SMOOTH = ((1 / 13, 1 / 13, 1 / 13), (1 / 13, 5 / 13, 1 / 13), (1 / 13, 1 / 13, 1 / 13))  # Pillow's SMOOTH
 
 
 def as_bytes(images: torch.Tensor) -> torch.Tensor:
@@ -31,7 +30,7 @@ def grey(images: torch.Tensor) -> torch.Tensor:
     """Luma (B, 1, H, W) of float pictures with 1 or 3 channels."""
     if images.shape[1] == 1:
         return images
-    return (images * torch.tensor(LUMA, device=images.device)[:, None, None]).sum(dim=1, keepdim=True)
+    return (images * images.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def brightness(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
@@ -53,10 +52,11 @@ def sharpness(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Floats; 0 is the picture smoothed (all but its border), 1 the picture."""
     if min(images.shape[2:]) < 3:
         return images
-    channels = images.shape[1]
-    kernel = torch.tensor(SMOOTH, device=images.device).expand(channels, 1, 3, 3)
     smooth = images.clone()
-    smooth[:, :, 1:-1, 1:-1] = F.conv2d(images, kernel, groups=channels)
+    inner = smooth[:, :, 1:-1, 1:-1]
+    inner.copy_(
+        (9 * F.avg_pool2d(images, 3, stride=1) + 4 * inner) / 13
+    )  # Pillow's SMOOTH: 5 in the middle, else 1
     return blend(smooth, images, factor)
 
 

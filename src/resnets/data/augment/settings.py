@@ -1,5 +1,6 @@
 """What a run does to its training pictures: resolved settings, and the defaults for given data."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -58,8 +59,10 @@ class Augment:
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"Augment.{name} must be a probability from 0 to 1, got {getattr(self, name)}")
         for name in ("mixup", "cutmix", "pad"):
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"Augment.{name} must be at least 0, got {getattr(self, name)}; 0 is off")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(
+                    f"Augment.{name} must be a number of at least 0, got {getattr(self, name)}; 0 is off"
+                )
         if not 0 <= self.colour <= 1:
             raise UsageError(f"Augment.colour must be from 0 to 1, got {self.colour}; 0 is off")
         if not 0 < self.scale <= 1:
@@ -88,7 +91,10 @@ class Augment:
             raise UsageError(f"the stored augmentation cannot be used: {error}") from error
 
     def left_for_device(self, *, packed: bool) -> "Augment":
-        """What is still to do with a batch: pictures that are not packed leave decoding already cropped."""
+        """What is still to do with a batch, where random resized crops may have been made in decoding.
+
+        packed: the pictures came whole, as packed ones do (`batches.Pictures.whole`).
+        """
         return replace(self, geometry="none") if self.geometry == "rrc" and not packed else self
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from resnets.base.errors import DataError, UsageError
+from resnets.base.text import printable
 from resnets.data.manifest import Manifest, is_manifest
-from resnets.data.names import shown
 from resnets.data.source import Source
 from resnets.data.sources.arrays import ArraySource
 from resnets.data.sources.digits import DigitsSource
@@ -50,7 +50,7 @@ def shadowed(spec: Any) -> str | None:
 def _at(path: Path, given: str) -> Source:
     if "://" in given:
         raise UsageError(
-            f"{shown(given)} is not fetched; download it and give the folder, or name one of {', '.join(NAMES)}"
+            f"{printable(given)} is not fetched; download it and give the folder, or one of {', '.join(NAMES)}"
         )
     if path.is_dir():
         if idx_files(path):
@@ -60,8 +60,8 @@ def _at(path: Path, given: str) -> Source:
         raise _missing(path, given)
     if not is_parquet(path):
         raise DataError(
-            f"{shown(given)} is no source of pictures: give a folder of class folders, a Parquet file, or one of "
-            f"{', '.join(NAMES)}; for single pictures use `resnets predict`"
+            f"{printable(given)} is no source of pictures: give a folder of class folders, a Parquet file, or one "
+            f"of {', '.join(NAMES)}; for single pictures use `resnets predict`"
         )
     return ManifestSource(Manifest.read(path)) if is_manifest(path) else ParquetSource(path)
 
@@ -70,7 +70,7 @@ def _missing(path: Path, given: str) -> UsageError:
     beside = os.listdir(path.parent) if path.parent.is_dir() else []
     near = difflib.get_close_matches(given, NAMES, n=2, cutoff=0.6)
     near += [str(path.parent / name) for name in difflib.get_close_matches(path.name, beside, n=2, cutoff=0.6)]
-    meant = f"did you mean {' or '.join(map(shown, near))}? " if near else ""
+    meant = f"did you mean {' or '.join(map(printable, near))}? " if near else ""
     return UsageError(
-        f"there is no folder or file {shown(given)}; {meant}names that are known: {', '.join(NAMES)}"
+        f"there is no folder or file {printable(given)}; {meant}names that are known: {', '.join(NAMES)}"
     )

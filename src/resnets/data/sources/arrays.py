@@ -13,8 +13,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from resnets.base.errors import DataError
+from resnets.base.text import some
 from resnets.data.decode import to_pixels
-from resnets.data.names import some
 from resnets.data.source import PARTS, TRAIN, Listing, Picture, Traits
 from resnets.labels import LABEL, Head
 from resnets.preprocess import Pixels
@@ -50,7 +50,8 @@ class ArraySource:
     """Datasets in memory or of the user's own, one a part, or a single undivided one.
 
     parts: `train`, `val`, `test` -> a dataset, or a pair (pictures, labels); None -> an undivided one.
-    classes: the class of label 0, 1, 2, …; else what the dataset calls `classes`, else labels by value.
+    classes: the classes in order, of labels 0, 1, 2, …; else what each dataset calls `classes`; else numbers by
+    value or text by code point.
     """
 
     def __init__(
@@ -82,19 +83,14 @@ class ArraySource:
                 raise DataError(f"{self.origin}: the {part or 'only'} part has no picture")
             _check_repeatable(dataset, self.origin)
             values[part] = _labels(dataset, self.origin)
-        ids, position = self._class_order(values)
-        parts = [str(part) for part, column in values.items() for _ in column]
+        order, ids = self._class_ids(values)
+        position = {name: number for number, name in enumerate(order)}
+        rows = [(part, row) for part, column in values.items() for row in range(len(column))]
         return Listing(
-            paths=[
-                f"{part or 'picture'}/{row:06d}" for part, column in values.items() for row in range(len(column))
-            ],
-            heads={LABEL: Head(ids=ids)},
-            labels={
-                LABEL: np.array(
-                    [position[value] for column in values.values() for value in column], dtype=np.int64
-                )
-            },
-            parts=None if None in self._datasets else parts,
+            paths=[f"{part or 'picture'}/{row:06d}" for part, row in rows],
+            heads={LABEL: Head(ids=order)},
+            labels={LABEL: np.array([position[name] for name in ids], dtype=np.int64)},
+            parts=None if None in self._datasets else [str(part) for part, _ in rows],
         )
 
     def read(self, row: int) -> Picture:
@@ -104,29 +100,27 @@ class ArraySource:
             item = dataset[int(row - self._starts[part])]
         return pixels_of(_pair(item, self.origin)[0])
 
-    def _class_order(
-        self, values: Mapping[str | None, Sequence[int | str]]
-    ) -> tuple[tuple[str, ...], dict[Any, int]]:
-        """Class ids, and value -> position; made from the training part where there is one."""
-        leading = values[TRAIN] if TRAIN in values else [value for column in values.values() for value in column]
-        known = sorted(set(leading), key=lambda value: (isinstance(value, str), value))
-        if len({isinstance(value, str) for value in known}) > 1:
-            raise DataError(f"{self.origin}: labels must be all whole numbers or all text")
-        stated = self._classes or getattr(next(iter(self._datasets.values())), "classes", None)
-        if stated is not None and not isinstance(known[0], str):
-            known = list(range(len(stated)))
-        for part, column in values.items():
-            unknown = sorted({str(value) for value in column} - {str(value) for value in known})
+    def _class_ids(self, values: Mapping[str | None, Sequence[int | str]]) -> tuple[tuple[str, ...], list[str]]:
+        """The classes in order, and the class of every row; each part by its own names where it states them."""
+        leading = TRAIN if TRAIN in values else next(iter(values))
+        general = self._classes or _stated(self._datasets[leading])
+        ids = {
+            part: _named(column, self._classes or _stated(self._datasets[part]) or general, self.origin)
+            for part, column in values.items()
+        }
+        if general is not None:
+            order = tuple(general)
+        elif all(isinstance(value, int) for value in values[leading]):
+            order = tuple(sorted(set(ids[leading]), key=int))
+        else:
+            order = tuple(sorted(set(ids[leading])))
+        for part, column in ids.items():
+            unknown = sorted(set(column) - set(order))
             if unknown:
                 raise DataError(
-                    f"{self.origin}: {part or 'a picture'} has the label {some(unknown)} that train lacks"
+                    f"{self.origin}: {part or 'a picture'} has the class {some(unknown)} that train lacks"
                 )
-        names = (
-            list(map(str, stated))
-            if stated is not None and len(set(stated)) == len(known)
-            else list(map(str, known))
-        )
-        return tuple(names), {value: number for number, value in enumerate(known)}
+        return order, [name for column in ids.values() for name in column]
 
 
 def pixels_of(picture: Any) -> Picture:
@@ -176,6 +170,23 @@ def _dataset(given: Any) -> MapDataset:
             "give (pictures, labels) or a map-style dataset"
         )
     return cast(MapDataset, given)
+
+
+def _stated(dataset: MapDataset) -> tuple[str, ...] | None:
+    """What the dataset calls its classes (torchvision's name for it), where that is plain and unique text."""
+    names = getattr(dataset, "classes", None)
+    plain = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    return tuple(names) if plain and names and len(set(names)) == len(names) else None
+
+
+def _named(column: Sequence[int | str], stated: Sequence[str] | None, origin: str) -> list[str]:
+    """Class ids of a part's labels: numbers by the stated names, or as text."""
+    if stated is None:
+        return [str(value) for value in column]
+    wrong = next((value for value in column if isinstance(value, int) and not 0 <= value < len(stated)), None)
+    if wrong is not None:
+        raise DataError(f"{origin}: the label {wrong} is not one of its {len(stated)} classes")
+    return [stated[value] if isinstance(value, int) else value for value in column]
 
 
 def _pair(item: Any, origin: str) -> tuple[Any, Any]:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from resnets.base.errors import DataError
+from resnets.base.text import printable, some
 from resnets.data.decode import PREFIX_BYTES, DecodeError, sniff
-from resnets.data.names import displayed, shown, some
+from resnets.data.names import displayed
 from resnets.data.source import MISSING, TEST, TRAIN, VAL, Listing, Picture, Traits
 from resnets.labels import LABEL, Head
 
@@ -40,7 +41,7 @@ class FolderSource:
     ) -> None:
         self.root = Path(os.path.abspath(root))
         self.name = name or displayed(self.root.name) or "folder"
-        self.origin = f"the folder {displayed(str(self.root))}"
+        self.origin = f"the folder {printable(str(self.root))}"
         self.traits = traits or Traits()
         self._class_names = dict(class_names or {})
         self._paths: list[str] = []
@@ -70,14 +71,17 @@ class FolderSource:
         return self.read_path(self._paths[row])
 
     def read_path(self, path: str) -> bytes:
-        with open(self.root / path, "rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
-            if size > FILE_LIMIT:
-                raise DecodeError(f"a file of {size:,} bytes; the limit is {FILE_LIMIT:,} bytes")
-            return handle.read()
+        """A file's bytes. Raises OSError where it cannot be read, DecodeError where it must not be."""
+        place = self.root / path
+        found = place.stat()
+        if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
+            raise DecodeError("not a regular file")
+        if found.st_size > FILE_LIMIT:
+            raise DecodeError(f"a file of {found.st_size:,} bytes; the limit is {FILE_LIMIT:,} bytes")
+        return place.read_bytes()
 
     def address(self) -> dict[str, object]:
-        return {"kind": "folder", "root": os.fsencode(self.root).decode("utf-8", "surrogateescape")}
+        return {"kind": "folder", "root": str(self.root)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,7 @@ class _Row:
     path: str
     part: str | None
     folder: str | None  # the class folder; None outside
-    reason: str = ""
+    reason: str = ""  # why it is left out
 
 
 @dataclass
@@ -134,7 +138,7 @@ def _part_folders(root: Path, folders: list[str]) -> dict[str, str]:
     if not any(named[name] == TRAIN for name in nested) and not (nested and len(named) == len(folders)):
         if named and len(named) == len(folders):
             raise DataError(
-                f"{some(list(named))} in {shown(str(root))} hold no class folders; put the pictures of each "
+                f"{some(list(named))} in {printable(str(root))} hold no class folders; put the pictures of each "
                 f"class into a folder of its own, such as {next(iter(named))}/CLASS/"
             )
         return {}
@@ -142,7 +146,8 @@ def _part_folders(root: Path, folders: list[str]) -> dict[str, str]:
         twin = next((other for other in named if other != name and named[other] == part), None)
         if twin is not None:
             raise DataError(
-                f"{shown(str(root))} has two folders for its {part} part, {some([name, twin])}; rename or move one"
+                f"{printable(str(root))} has two folders for its {part} part, {some([name, twin])}; "
+                "rename or move one"
             )
     return dict(sorted(named.items(), key=lambda item: (TRAIN, VAL, TEST).index(item[1])))
 
@@ -153,8 +158,8 @@ def _refuse_a_folder_above(root: Path, folders: list[str]) -> None:
         inside = root / folders[0]
         if _part_folders(inside, _entries(inside, "", _Found())[0]):
             raise DataError(
-                f"{shown(str(root))} holds one folder, {some(folders)}, that is divided itself; "
-                f"give {shown(str(inside))}"
+                f"{printable(str(root))} holds one folder, {some(folders)}, that is divided itself; "
+                f"give {printable(str(inside))}"
             )
 
 
@@ -167,16 +172,7 @@ def _part(root: Path, prefix: str, part: str | None, entries: tuple[list[str], l
     for path in folders:
         name = path.removeprefix(prefix)
         names.append(name)
-        found.rows += [_row(root, file, part, name) for file in _below(root, path + "/", found)]
-
-
-def _row(root: Path, path: str, part: str | None, folder: str | None) -> _Row:
-    try:
-        regular = stat.S_ISREG(os.stat(root / path).st_mode)
-        reason = "" if regular else "not a regular file"
-    except OSError as error:
-        reason = "a link to nothing" if os.path.islink(root / path) else f"cannot be read: {error.strerror}"
-    return _Row(path=path, part=part, folder=folder, reason=reason)
+        found.rows += [_Row(path=file, part=part, folder=name) for file in _below(root, path + "/", found)]
 
 
 def _outside(root: Path, path: str, part: str | None, reason: str, found: _Found) -> None:
@@ -220,9 +216,8 @@ def _entries(root: Path, prefix: str, found: _Found) -> tuple[list[str], list[st
                 else:
                     files.append(path)
     except OSError as error:
-        raise DataError(
-            f"the folder {displayed(str(root / prefix))} cannot be listed: {error.strerror}"
-        ) from error
+        where = printable(str(root / prefix))
+        raise DataError(f"the folder {where} cannot be listed: {error.strerror}; make it readable") from error
     return sorted(folders), sorted(files)
 
 
@@ -236,7 +231,7 @@ def _classes(root: Path, found: _Found) -> tuple[tuple[str, ...], list[str]]:
     known = set().union(*held.values()) if leading in (VAL, TEST) else held[leading]
     notes = []
     for part, names in held.items():
-        where = f"{part} of {shown(str(root))}" if part else shown(str(root))
+        where = f"{part} of {printable(str(root))}" if part else printable(str(root))
         unknown = sorted(names - known)
         if unknown:
             raise DataError(
@@ -246,6 +241,8 @@ def _classes(root: Path, found: _Found) -> tuple[tuple[str, ...], list[str]]:
         empty = sorted(set(found.class_folders[part]) - names)
         if empty:
             notes.append(f"no class is made of empty folders in {where}: {some(empty)}")
+        if not names:
+            notes.append(f"{where} holds no class folder with files")
     if found.links:
         notes.append(f"folder links are not followed: {some(sorted(found.links))}")
     ids = tuple(displayed(name) for name in sorted(known))
@@ -253,7 +250,7 @@ def _classes(root: Path, found: _Found) -> tuple[tuple[str, ...], list[str]]:
 
 
 def _nothing(root: Path, found: _Found) -> str:
-    where = shown(str(root))
+    where = printable(str(root))
     if found.rows:
         return (
             f"{len(found.rows)} pictures in {where} stand outside class folders; put those of each class into a "

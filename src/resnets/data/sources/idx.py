@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.base.errors import DataError
-from resnets.data.names import displayed, shown
+from resnets.base.text import printable
+from resnets.data.names import displayed
 from resnets.data.source import PARTS, TEST, TRAIN, Listing, Picture, Traits
 from resnets.labels import LABEL, Head
 from resnets.preprocess import Pixels
@@ -85,12 +86,10 @@ class IdxSource:
         self._files = idx_files(self.root)
         known = next((found for found in map(_known, self._label_files()) if found), None)
         self.name = name or (known.name if known else displayed(self.root.name))
-        self.origin = f"the IDX files in {displayed(str(self.root))}"
+        self.origin = f"the IDX files in {printable(str(self.root))}"
         self.traits = traits or (known.traits if known else Traits())
-        names = dict(enumerate(known.names)) if known else {}
-        self._class_names = {str(number): shown_name for number, shown_name in names.items()} | dict(
-            class_names or {}
-        )
+        names = {str(number): text for number, text in enumerate(known.names)} if known else {}
+        self._class_names = names | dict(class_names or {})
         self._images: list[Pixels] = []
         self._starts = np.zeros(1, dtype=np.int64)
 
@@ -103,7 +102,7 @@ class IdxSource:
             labels.append(classes)
         numbers = np.concatenate(labels)
         if not len(numbers):
-            raise DataError(f"the IDX files in {shown(str(self.root))} hold no picture")
+            raise DataError(f"the IDX files in {printable(str(self.root))} hold no picture")
         counts = [len(pictures) for pictures in images]
         self._images, self._starts = images, np.cumsum([0, *counts])
         ids = tuple(str(number) for number in range(int(numbers.max()) + 1))
@@ -128,14 +127,14 @@ class IdxSource:
     def _read_part(self, part: str) -> tuple[Pixels, npt.NDArray[np.int64]]:
         for kind in ("images", "labels"):
             if (part, kind) not in self._files:
-                raise DataError(f"the IDX files in {shown(str(self.root))} lack the {kind} of the {part} part")
+                raise DataError(f"the IDX files in {printable(str(self.root))} lack the {kind} of the {part} part")
         images, labels = self._files[part, "images"], self._files[part, "labels"]
         pictures = _read(images, IMAGES_MAGIC)
         classes = _read(labels, LABELS_MAGIC)
         if len(pictures) != len(classes):
             raise DataError(
-                f"{shown(str(images))} has {len(pictures)} pictures and {shown(str(labels))} {len(classes)} "
-                "labels; one of them belongs to other data"
+                f"{printable(str(images))} has {len(pictures)} pictures and {printable(str(labels))} "
+                f"{len(classes)} labels; one of them belongs to other data"
             )
         return pictures, classes.astype(np.int64)
 
@@ -147,7 +146,7 @@ def _known(labels: Path) -> Known | None:
 
 def _read(path: Path, magic: int) -> Pixels:
     """One IDX file as an array, (n, height, width) or (n,). Raises DataError where header and length differ."""
-    where = shown(str(path))
+    where = printable(str(path))
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rb") as handle:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from resnets.base.errors import DataError
+from resnets.base.text import some
 from resnets.data.manifest import Manifest
-from resnets.data.names import shown, some
 from resnets.data.source import TRAIN, Listing, Picture, Source
 from resnets.data.sources.digits import DigitsSource
 from resnets.data.sources.folder import FolderSource
@@ -61,7 +61,7 @@ def _opened(manifest: Manifest) -> Source:
     address = manifest.address
     if address is None:
         raise DataError(
-            f"this manifest is of {shown(manifest.origin)}, which no file can bring back; give the data itself"
+            f"this manifest is of {manifest.origin}, which no file can bring back; give the data itself"
         )
     if address.get("kind") == "digits":
         return DigitsSource()
@@ -73,9 +73,7 @@ def _opened(manifest: Manifest) -> Source:
             f"the manifest's source {address!r:.100} is not of a known kind; write it again from its source"
         )
     if not root.exists():
-        raise DataError(
-            f"this manifest is of {shown(manifest.origin)}, which is not there; put it back and try again"
-        )
+        raise DataError(f"this manifest is of {manifest.origin}, which is not there; put it back and try again")
     return _KINDS[address["kind"]](root)
 
 
@@ -91,5 +89,5 @@ def _rows(base: Source, paths: list[str], origin: str) -> np.ndarray[Any, np.dty
     position = {path: row for row, path in enumerate(base.listing().paths)}
     lacking = [path for path in paths if path not in position]
     if lacking:
-        raise DataError(f"{shown(origin)} lacks what the manifest names: {some(lacking)}; it has changed since")
+        raise DataError(f"{origin} lacks what the manifest names: {some(lacking)}; it has changed since")
     return np.array([position[path] for path in paths], dtype=np.int64)

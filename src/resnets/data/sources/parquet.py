@@ -5,7 +5,8 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from resnets.base.errors import DataError
+from resnets.base.text import printable, some
 from resnets.data.decode import DecodeError
-from resnets.data.names import displayed, shown, some
+from resnets.data.names import displayed
 from resnets.data.source import MISSING, PARTS, TRAIN, Listing, Picture, Traits
 from resnets.data.sources.folder import PART_FOLDERS
 from resnets.labels import LABEL, Head
@@ -58,7 +60,7 @@ class ParquetSource:
     ) -> None:
         self.root = Path(os.path.abspath(root))
         self.name = name or displayed(_default_name(self.root))
-        self.origin = f"the Parquet {'folder' if self.root.is_dir() else 'file'} {displayed(str(self.root))}"
+        self.origin = f"the Parquet {'folder' if self.root.is_dir() else 'file'} {printable(str(self.root))}"
         self.traits = traits or Traits()
         self._class_names = dict(class_names or {})
         self._groups: list[tuple[_File, int]] = []
@@ -119,12 +121,9 @@ class ParquetSource:
         """One row group's column of bytes, from the cache or read; to be called under the lock."""
         if group not in self._cache:
             file, number = self._groups[group]
-            try:
-                with pq.ParquetFile(file.path) as opened:
-                    name = f"{file.image}.bytes" if file.in_struct else file.image
-                    column = opened.read_row_group(number, columns=[name]).column(0).combine_chunks()
-            except pa.ArrowException as error:
-                raise DecodeError(f"its row group cannot be read: {_brief(error)}") from error
+            name = f"{file.image}.bytes" if file.in_struct else file.image
+            with _opened(file.path) as opened:
+                column = opened.read_row_group(number, columns=[name]).column(0).combine_chunks()
             self._cache[group] = column.field("bytes") if file.in_struct else column
             while len(self._cache) > 1 and sum(kept.nbytes for kept in self._cache.values()) > CACHED_BYTES:
                 self._cache.popitem(last=False)
@@ -138,7 +137,7 @@ def is_parquet(path: Path) -> bool:
         with path.open("rb") as handle:
             return handle.read(len(_MAGIC)) == _MAGIC
     except OSError as error:
-        raise DataError(f"{shown(str(path))} cannot be read: {error.strerror}") from error
+        raise DataError(f"{printable(str(path))} cannot be read: {error.strerror}") from error
 
 
 def parquet_files(folder: Path) -> list[Path]:
@@ -147,7 +146,7 @@ def parquet_files(folder: Path) -> list[Path]:
     Files named by part do; other ones only where no folders stand beside them.
     """
     for place in (folder, folder / "data"):
-        files = sorted(place.glob("*.parquet"))
+        files = sorted(path for path in place.glob("*.parquet") if not path.name.startswith("."))
         if any(_part_of(path) for path in files) or (
             files and not any(entry.is_dir() for entry in place.iterdir())
         ):
@@ -167,11 +166,14 @@ def _part_of(path: Path) -> str | None:
     return PART_FOLDERS[match[1].casefold()] if match else None
 
 
-def _opened(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """The file, with whatever goes wrong while it is read as a DataError."""
     try:
-        return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{shown(str(path))} is no Parquet file that can be read: {_brief(error)}") from error
+        with pq.ParquetFile(path) as opened:
+            yield opened
+    except (pa.ArrowException, OSError, UnicodeEncodeError) as error:
+        raise DataError(f"{printable(str(path))} is no Parquet file that can be read: {_brief(error)}") from error
 
 
 def _describe(path: Path) -> _File:
@@ -183,7 +185,7 @@ def _describe(path: Path) -> _File:
     images += [name for name in IMAGE_COLUMNS if name in schema.names and _holds_bytes(schema.field(name).type)]
     if not images:
         raise DataError(
-            f"{shown(str(path))} has no column of pictures ({' or '.join(IMAGE_COLUMNS)}, a struct with `bytes`); "
+            f"{printable(str(path))} has no column of pictures ({' or '.join(IMAGE_COLUMNS)}, with `bytes`); "
             f"its columns are {some(schema.names, 8)}"
         )
     classes = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
@@ -245,13 +247,13 @@ def _class_ids(opened: pq.ParquetFile, file: _File) -> list[str | None]:
         wrong = next((value for value in values if value is not None and not -1 <= value < len(file.names)), None)
         if wrong is not None:
             raise DataError(
-                f"{shown(str(file.path))}: label {wrong} is not one of its {len(file.names)} class names"
+                f"{printable(str(file.path))}: label {wrong} is not one of its {len(file.names)} class names"
             )
         return [None if value is None or value < 0 else file.names[value] for value in values]
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         raise DataError(
-            f"{shown(str(file.path))}: the labels in {file.label!r} must be whole numbers or text, not {kind}"
+            f"{printable(str(file.path))}: the labels in {file.label!r} must be whole numbers or text, not {kind}"
         )
     return [None if value is None else str(value) for value in values]
 
@@ -267,10 +269,12 @@ def _class_order(files: Sequence[_File], ids: Sequence[Sequence[str | None]]) ->
     for file, column in zip(files, ids, strict=True):
         unknown = sorted(name for name in set(column) if name is not None and name not in known)
         if unknown:
-            raise DataError(f"{shown(str(file.path))} has the class {some(unknown)} that the training part lacks")
+            raise DataError(
+                f"{printable(str(file.path))} has the class {some(unknown)} that the training part lacks"
+            )
     if not known:
         raise DataError(
-            f"{shown(str(files[0].path))} has no labels in a column called {' or '.join(LABEL_COLUMNS)}; "
+            f"{printable(str(files[0].path))} has no labels in a column called {' or '.join(LABEL_COLUMNS)}; "
             "rename the column of the classes"
         )
     if stated is not None:

@@ -156,13 +156,12 @@ struct Walk {
             for (; e + TOGETHER * tile <= end; e += TOGETHER * tile)
                 for (int64_t v = 0; v < tile; v += LANES)
                     work(std::integral_constant<int, TOGETHER>{}, e + v, v, Whole{});
-        for (; e + tile <= end; e += tile)
-            for (int64_t v = 0; v < tile; v += LANES) work(std::integral_constant<int, 1>{}, e + v, v, Whole{});
-        for (int64_t v = 0; e + v < end; v += LANES)
-            if (e + v + LANES <= end)
-                work(std::integral_constant<int, 1>{}, e + v, v, Whole{});
-            else
-                work(std::integral_constant<int, 1>{}, e + v, v, Part{(int)(end - e - v)});
+        for (; e < end; e += tile) {
+            const int64_t here = end - e < tile ? end - e : tile;
+            int64_t v = 0;
+            for (; v + LANES <= here; v += LANES) work(std::integral_constant<int, 1>{}, e + v, v, Whole{});
+            if (v < here) work(std::integral_constant<int, 1>{}, e + v, v, Part{(int)(here - v)});
+        }
     }
 };
 
@@ -176,28 +175,27 @@ struct Tiled : std::vector<float> {
 // Two sums a channel over all elements. `chunk_sums(index, a, b)` adds a chunk's to two zeroed tiles.
 template <class F> void sums(const Walk& walk, double* a, double* b, const F& chunk_sums) {
     const int64_t channels = walk.channels, tile = walk.tile;
-    std::vector<float> parts(walk.chunks * channels * 2);
+    std::vector<float> parts(walk.chunks * tile * 2);
     share(walk.threads, walk.chunks, [&](int64_t first, int64_t end) {
-        std::vector<float> tiles(2 * tile);
-        for (int64_t index = end - 1; index >= first; --index) {
-            std::fill(tiles.begin(), tiles.end(), 0.0f);
-            chunk_sums(index, &tiles[0], &tiles[tile]);
-            float* part = &parts[index * channels * 2];
-            for (int which = 0; which < 2; ++which)
+        for (int64_t index = end - 1; index >= first; --index) {  // the last was written last, and is still near
+            float* part = &parts[index * tile * 2];
+            chunk_sums(index, part, part + tile);
+            for (int64_t i = channels; i < tile; i += channels)
                 for (int64_t c = 0; c < channels; ++c) {
-                    double sum = 0;
-                    for (int64_t i = c; i < tile; i += channels) sum += tiles[which * tile + i];
-                    part[which * channels + c] = (float)sum;
+                    part[c] += part[i + c];
+                    part[tile + c] += part[tile + i + c];
                 }
         }
     });
-    const int threads = walk.chunks * channels > ALONE ? walk.threads : 1;
-    share(threads, channels, [&](int64_t first, int64_t end) {
+    share(walk.chunks * channels > ALONE ? walk.threads : 1, channels, [&](int64_t first, int64_t end) {
         std::fill(a + first, a + end, 0.0);
         std::fill(b + first, b + end, 0.0);
         for (int64_t index = 0; index < walk.chunks; ++index) {
-            const float *pa = &parts[index * channels * 2], *pb = pa + channels;
-            for (int64_t c = first; c < end; ++c) a[c] += pa[c], b[c] += pb[c];
+            const float *pa = &parts[index * tile * 2], *pb = pa + tile;
+            for (int64_t c = first; c < end; ++c) {
+                a[c] += pa[c];
+                b[c] += pb[c];
+            }
         }
     });
 }

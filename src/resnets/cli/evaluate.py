@@ -1,0 +1,47 @@
+"""`resnets evaluate`."""
+
+from typing import Any, Literal
+
+from resnets.cli.commands import Argument, Command, Option
+from resnets.cli.terminal import Terminal
+
+
+def run(given: dict[str, Any], terminal: Terminal) -> int:
+    from resnets.verbs.evaluate import evaluate
+
+    with terminal.progress("measuring", unit="pictures") as report:
+        evaluation = evaluate(progress=report, **given)
+    if terminal.json:
+        terminal.emit(evaluation.to_json() | {"seconds": terminal.seconds()})
+    else:
+        terminal.say(evaluation.table())
+    return 0
+
+
+MODEL = Argument(name="model", help="a model file, a run folder, or weights of torchvision, timm or akamaster")
+MACHINE = (
+    Option(name="batch", hint=int, help="pictures at a time", group="The machine"),
+    Option(name="device", hint=str, help="cpu, cuda, cuda:N or mps", group="The machine"),
+    Option(name="precision", hint=Literal["fp32", "bf16"], help="of the computation", group="The machine"),
+    Option(name="threads", hint=int, help="processor threads", group="The machine"),
+)
+
+COMMAND = Command(
+    arguments=(MODEL, Argument(name="data", help="what resnets train takes: a folder, a file or a name")),
+    options=(
+        Option(
+            name="split",
+            hint=Literal["train", "val", "test", "all"],
+            help="the part to measure; by default test, else val, else all",
+        ),
+        Option(name="strict_data", hint=bool, help="a file that must be left out is an error"),
+        Option(name="out", hint=str, metavar="FILE", help="write the answers to every picture (Parquet)"),
+        *MACHINE,
+    ),
+    details="Every figure has its n and its 95% interval; classes are matched by their ids.",
+    examples=(
+        "resnets evaluate runs/digits-resnet20 digits",
+        "resnets evaluate model.safetensors pictures/ --split val --json",
+    ),
+    run=run,
+)

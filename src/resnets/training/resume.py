@@ -1,0 +1,112 @@
+"""What a resume needs to know: the recorded plan, what may change in it, and what then makes it inexact."""
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resnets.base.errors import RunError, UsageError
+from resnets.base.machine import numeric_environment
+from resnets.base.options import flag_of
+from resnets.base.text import printable
+from resnets.data.manifest import Manifest
+from resnets.training.config import RESUMABLE, TrainConfig, changed
+from resnets.training.plan import Plan, differences, extend
+from resnets.training.run import EVENTS, read_events
+
+
+def resume_command(run: Path) -> str:
+    return f"resnets train --resume {shlex.quote(str(run))}"
+
+
+def refuse_other_options(config: TrainConfig) -> None:
+    """Raise UsageError where an option would change what the run was planned to be."""
+    others = [flag_of(name) for name in changed(config) if name not in RESUMABLE]
+    if others:
+        allowed = ", ".join(flag_of(name) for name in RESUMABLE)
+        raise UsageError(
+            f"{', '.join(others)} cannot be given with --resume, which takes {allowed}; start a new run"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What `events.jsonl` knows of a run.
+
+    first: the plan it began with. latest: the plan in force. data: the manifest's hash. origin: of the first
+    weights. finished: it has ended. plan_length: bytes of the log up to and with the first plan.
+    """
+
+    first: Plan
+    latest: Plan
+    data: str
+    origin: dict[str, Any]
+    finished: bool
+    plan_length: int
+
+
+def recorded(run: Path) -> Recorded:
+    """Read the log of a run folder. Raises RunError where there is none, or no plan in it."""
+    path = run / EVENTS
+    if not path.exists():
+        raise RunError(f"{printable(str(run))} is no run folder: it has no {EVENTS}; give the folder of a run")
+    events = read_events(path)
+    if not events or events[0]["event"] != "plan":
+        raise RunError(f"{run} was stopped before its plan was written; remove the folder and start again")
+    plans = [event for event in events if event["event"] in ("plan", "resume")]
+    with path.open("rb") as handle:
+        plan_length = len(handle.readline())
+    return Recorded(
+        first=Plan.from_json(plans[0]["plan"]),
+        latest=Plan.from_json(plans[-1]["plan"]),
+        data=events[0]["data"],
+        origin=events[0]["origin"],
+        finished=events[-1]["event"] == "end",
+        plan_length=plan_length,
+    )
+
+
+def changed_plan(plan: Plan, config: TrainConfig, run: Path, *, finished: bool) -> Plan:
+    """The plan with what a resume may change, in the environment of this moment.
+
+    Raises RunError where a finished run is not extended.
+    """
+    if config.epochs is not None and config.epochs != plan.config.epochs:
+        plan = extend(plan, epochs=config.epochs)
+    elif finished:
+        raise RunError(
+            f"{run} is finished; extend it with: resnets train --resume {shlex.quote(str(run))} "
+            f"--epochs {2 * (plan.config.epochs or 1)}"
+        )
+    asked = replace(
+        plan.config, threads=config.threads or plan.config.threads, track=config.track or plan.config.track
+    )
+    environment = numeric_environment(
+        device=asked.device or "cpu",
+        threads=asked.threads or 1,
+        precision=asked.precision or "fp32",
+        kernels="torch",
+    )
+    return replace(plan, config=asked, environment=environment)
+
+
+def departures_of(before: Plan, now: Plan, earlier: list[str]) -> list[str]:
+    """Why the run, taken up with the plan `now`, is not the one that was planned; `earlier` ones stay."""
+    changes = differences(before.environment, now.environment)
+    if now.config.epochs != before.config.epochs:
+        changes.append(f"extended from {before.config.epochs} to {now.config.epochs} epochs")
+    return list(dict.fromkeys([*earlier, *changes]))
+
+
+def first_change(now: Manifest, before: Manifest) -> str:
+    """How the data differs from what it was, with one file as an example."""
+    old = dict(zip(before.paths(), before.table["content"].to_pylist(), strict=True))
+    new = dict(zip(now.paths(), now.table["content"].to_pylist(), strict=True))
+    for word, paths in (
+        ("missing", old.keys() - new.keys()),
+        ("new", new.keys() - old.keys()),
+        ("changed", {path for path in old.keys() & new.keys() if old[path] != new[path]}),
+    ):
+        if paths:
+            return f"{len(paths):,} files {word}, such as {printable(min(paths))}"
+    return "classes or parts differ"
