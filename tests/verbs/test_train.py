@@ -223,7 +223,7 @@ def test_a_users_own_module_and_dataset_train_through_the_same_loop(tmp_path: Pa
 def test_a_full_disk_stops_the_run_with_the_last_checkpoint_intact(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", disk], capture_output=True).returncode:
         pytest.skip("a small disk cannot be mounted here")
     try:
         filled = disk / "filler"
@@ -231,7 +231,7 @@ def test_a_full_disk_stops_the_run_with_the_last_checkpoint_intact(tmp_path: Pat
         def fill(event: dict[str, Any]) -> None:
             if event["event"] == "epoch" and event["epoch"] == 2:
                 with pytest.raises(OSError, match="No space left"):
-                    filled.write_bytes(b"x" * 2**24)
+                    filled.write_bytes(b"x" * 2**25)
 
         config = TrainConfig(epochs=4, threads=1, runs=str(disk / "runs"), name="run")
         with pytest.raises(OutOfSpace, match="no space left|cannot write") as stopped:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from resnets.base.errors import NotFinite
+from resnets.base.errors import NotFinite, WorkStopped
 from resnets.base.files import write_bytes
 from resnets.base.streams import step_seed
+from resnets.base.text import printable
 from resnets.data.batches import Batch, training_batches
 from resnets.data.dataset import Data
 from resnets.networks.resnet import ResNet
@@ -87,7 +88,7 @@ class Training:
         self.device = torch.device(config.device or "cpu")
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pictures = gallery.training(plan.preprocess, plan.augment)
-        self.augment = plan.augment.left_for_device(packed=self.pictures.pack is not None)
+        self.augment = plan.augment.left_for_device(packed=self.pictures.whole)
         self.optimizer = make_optimizer(
             self.network,
             config.optimizer or "sgd",
@@ -173,7 +174,9 @@ class Training:
         with batches:
             for batch in batches:
                 self.note_bad(dict(batch.failed))
-                if len(batch.rows):
+                if batch.failed and not len(batch.rows):
+                    raise self.nothing_readable(batch)
+                if len(batch.rows) > 1:  # batch norm cannot train on one picture
                     record = self.step(batch)
                     total += record.loss * record.pictures
                     pictures += record.pictures
@@ -327,6 +330,16 @@ class Training:
             self.save()
             self.record("stopped", step=self.position.step, signal=self.stop.number)
             raise self.stop.interrupted()
+
+    def nothing_readable(self, batch: Batch) -> WorkStopped:
+        row, reason = batch.failed[0]
+        message = (
+            f"none of the {len(batch.failed)} pictures of a batch could be read, such as "
+            f"{printable(self.data.path(row))} ({reason}); is the disk still there? "
+            f"{self.stop.resume_command} goes on from the last checkpoint"
+        )
+        self.record("failed", step=self.position.step, reason=message)
+        return WorkStopped(message)
 
     def not_finite(self, loss: float, learning_rate: float) -> NotFinite:
         position, config = self.position, self.plan.config
