@@ -97,7 +97,7 @@ def compare_norms(shape: tuple[int, int, int, int], dtype: torch.dtype, steps: i
         plain, fused = in_turns(step, step, steps)
         megabytes = x.numel() * x.element_size() / 1e6
         print(
-            f"{name:17} {str(shape):19} {megabytes:5.1f} MB: torch {spread(plain)}, fused {spread(fused)}, "
+            f"{name:17} {shape!s:19} {megabytes:5.1f} MB: torch {spread(plain)}, fused {spread(fused)}, "
             f"{statistics.median(plain) / statistics.median(fused):.2f} times as fast",
             flush=True,
         )

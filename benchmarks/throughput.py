@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py PHOTOS [PHOTOS …] [--rounds 3] [--out FILE.json]
 
-PHOTOS: folders of JPEG files (any depth). They are linked into three classes, and both sides train ResNet-18 on
+PHOTOS: folders of JPEG files (any depth). They are copied into three classes, and both sides train ResNet-18 on
 them at 224 pixels in batches of 32, in turns, an epoch each, every side in a process of its own. The bare loop is
 what most scripts do: Pillow decode in a DataLoader with two workers, torchvision's random resized crop and flip,
 fp32, NCHW, eager, SGD. Its rate and ours are pictures a second of the training epoch; start-up, validation
@@ -12,7 +12,6 @@ pictures / seconds from the first batch asked for to the last step done.
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,22 +22,22 @@ from pathlib import Path
 BATCH, SIZE, CLASSES = 32, 224, 3
 
 
-def link_photographs(sources: list[Path], root: Path) -> int:
+def copy_photographs(sources: list[Path], root: Path) -> int:
     """Photographs in three classes under root/train, and a few more under root/val."""
-    files = sorted(file for source in sources for file in source.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
+    endings = (".jpg", ".jpeg")
+    files = sorted(file for source in sources for file in source.rglob("*") if file.suffix.lower() in endings)
     for number, file in enumerate(files):
         part = "val" if number % 20 == 0 else "train"
         folder = root / part / f"class{number % CLASSES}"
         folder.mkdir(parents=True, exist_ok=True)
-        os.link(file, folder / f"{number}.jpg") if os.stat(file).st_dev == os.stat(root).st_dev else (
-            folder / f"{number}.jpg"
-        ).write_bytes(file.read_bytes())
+        (folder / f"{number}.jpg").write_bytes(file.read_bytes())
     return len(files)
 
 
 def ours(root: Path, runs: Path) -> float:
     """Pictures a second of the one epoch, from the run's own log."""
-    command = [Path(sys.executable).with_name("resnets"), "train", root, "--epochs", "1", "--runs", runs, "--quiet"]
+    program = Path(sys.executable).with_name("resnets")
+    command = [program, "train", root, "--epochs", "1", "--runs", runs, "--quiet"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     newest = max(runs.iterdir(), key=lambda run: run.stat().st_mtime)
     events = [json.loads(line) for line in (newest / "events.jsonl").read_text().splitlines()]
@@ -108,11 +107,12 @@ def main() -> None:
     rates: dict[str, list[float]] = {"resnets": [], "bare": []}
     with tempfile.TemporaryDirectory() as scratch:
         root, runs = Path(scratch, "photographs"), Path(scratch, "runs")
-        count = link_photographs(arguments.photos, root)
+        count = copy_photographs(arguments.photos, root)
         for turn in range(arguments.rounds):
             rates["resnets"].append(ours(root, runs))
             rates["bare"].append(bare(root))
-            print(f"round {turn + 1}: resnets {rates['resnets'][-1]:.1f}, bare {rates['bare'][-1]:.1f} images/s", flush=True)
+            ours_now, bare_now = rates["resnets"][-1], rates["bare"][-1]
+            print(f"round {turn + 1}: resnets {ours_now:.1f}, bare {bare_now:.1f} images/s", flush=True)
     ratios = [ours / bare for ours, bare in zip(rates["resnets"], rates["bare"], strict=True)]
     result = {"photographs": count, **rates, "ratio_median": statistics.median(ratios), "ratios": ratios}
     print(f"ratio: median {result['ratio_median']:.2f}, {min(ratios):.2f} to {max(ratios):.2f}, n = {len(ratios)}")

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from resnets.verbs.models import models
     from resnets.verbs.predict import predict
     from resnets.verbs.train import Run, train
-    from resnets.weights.load import load
+    from resnets.weights.loading import load
     from resnets.weights.modelfile import save
 
 _HOMES = {
@@ -66,7 +66,7 @@ _HOMES = {
     "build": "networks.resnet",
     "evaluate": "verbs.evaluate",
     "features": "networks.backbone",
-    "load": "weights.load",
+    "load": "weights.loading",
     "models": "verbs.models",
     "open_data": "data.dataset",
     "predict": "verbs.predict",

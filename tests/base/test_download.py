@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.local_server import LocalServer
 
 from resnets.base import download as module
 from resnets.base.download import download
 from resnets.base.errors import DownloadError, OutOfSpace
+from tests.local_server import LocalServer
 
 CONTENT = os.urandom(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

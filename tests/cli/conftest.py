@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from tests.data.strange_names import strange_folder
 
 

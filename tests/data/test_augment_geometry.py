@@ -32,6 +32,7 @@ def test_crops_are_distributed_as_torchvisions() -> None:
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("torchvision, a reference in tests alone, is not installed")
     import torch
+
     from tests.peers.references import torchvision
 
     crop = torchvision().transforms.RandomResizedCrop

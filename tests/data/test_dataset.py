@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.data.strange_names import strange_folder
 
 from resnets.base.errors import DataError, UsageError
 from resnets.data.dataset import open_data
 from resnets.data.decode import DecodeError, decode
+from tests.data.strange_names import strange_folder
 
 
 def picture(number: int, format: str = "PNG", mode: str = "RGB") -> bytes:

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tests.data.strange_names import BYTES_CLASS, MARKUP_CLASS, strange_folder
 
 from resnets.base.errors import DataError
 from resnets.base.files import content_hash
@@ -16,6 +15,7 @@ from resnets.data.dataset import Data, open_data, reopen
 from resnets.data.manifest import KEY, Manifest, examine
 from resnets.data.sources.digits import DigitsSource
 from resnets.data.sources.folder import FolderSource
+from tests.data.strange_names import BYTES_CLASS, MARKUP_CLASS, strange_folder
 
 
 def picture(red: int, format: str = "PNG", size: tuple[int, int] = (9, 6)) -> bytes:

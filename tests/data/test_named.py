@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.local_server import LocalServer
 
 from resnets.base import download as download_module
 from resnets.base.errors import DataError, DownloadError, UsageError
 from resnets.data.sources.named import CATALOGUE, NamedData, RemoteFile, named_source
+from tests.local_server import LocalServer
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)  # CIFAR's planes

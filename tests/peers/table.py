@@ -9,9 +9,9 @@ import gc
 import sys
 
 import torch
-from tests.peers.references import compare, counterpart, names_assembled, names_in_timm, names_in_torchvision
 
 from resnets.networks.resnet import build
+from tests.peers.references import compare, counterpart, names_assembled, names_in_timm, names_in_torchvision
 
 FLOAT64, FLOAT32 = 1e-8, 5e-4  # largest relative differences allowed
 COUNTERPARTS = {

@@ -8,6 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+
+from resnets.base.errors import UsageError
+from resnets.networks.convert import to_timm, to_torchvision
+from resnets.networks.resnet import ResNet, build
+from resnets.networks.variants import VARIANTS
 from tests.peers.references import (
     assembled,
     compare,
@@ -17,11 +22,6 @@ from tests.peers.references import (
     names_in_torchvision,
     their_state,
 )
-
-from resnets.base.errors import UsageError
-from resnets.networks.convert import to_timm, to_torchvision
-from resnets.networks.resnet import ResNet, build
-from resnets.networks.variants import VARIANTS
 
 FLOAT64, FLOAT32 = 1e-8, 5e-4  # largest relative differences
 SHORT, TEN = (2, 1, 1, 1), (("label", 10),)

@@ -1,4 +1,4 @@
-"""A hundred kills. Run by name: make proofs, or python -m pytest tests/proofs/test_kill.py -s (about ten minutes)."""
+"""A hundred kills, about ten minutes. Run by name: python -m pytest tests/proofs/test_kill.py -s."""
 
 from pathlib import Path
 

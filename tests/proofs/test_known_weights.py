@@ -1,4 +1,4 @@
-"""Public weights give their known accuracies through the public functions: pytest tests/proofs/test_known_weights.py"""
+"""Public weights give their known accuracies through the public functions."""
 
 import csv
 import shutil

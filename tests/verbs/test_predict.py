@@ -278,7 +278,7 @@ def test_parquet_holds_every_name_and_is_written_whole_or_not_at_all(tmp_path: P
 
 
 def test_parquet_needs_a_file_and_a_format_must_be_known() -> None:
-    with pytest.raises(UsageError, match="give --out FILE.parquet"):
+    with pytest.raises(UsageError, match=r"give --out FILE\.parquet"):
         written("parquet")
     with pytest.raises(UsageError, match="--format must be one of table, jsonl, csv, parquet, got 'xml'"):
         written("xml")

@@ -161,7 +161,7 @@ def test_the_depth_is_found_from_the_shapes(tmp_path: Path, name: str) -> None:
 
 def test_a_small_stem_on_an_imagenet_network_is_recognised(tmp_path: Path) -> None:
     spec = ResNetSpec(block="basic", depths=(2, 2, 2, 2), stem="small", heads=(("label", 10),))
-    model, receipt = load_weights(written(tmp_path / "w.safetensors", dict(build(spec).state_dict())))
+    model, _ = load_weights(written(tmp_path / "w.safetensors", dict(build(spec).state_dict())))
     assert model.network.spec.stem == "small"
     assert model.preprocess.size == (32, 32)
     assert model.heads["label"].ids == tuple(map(str, range(10)))  # ten classes alone do not say which
@@ -307,7 +307,7 @@ def test_a_network_smaller_than_the_file_is_an_error_unless_allowed(
 ) -> None:
     path = written(tmp_path / "w.safetensors", resnet18)
     small = ResNetSpec(block="basic", depths=(2, 2, 2, 1))
-    with pytest.raises(ModelFileError, match="10 tensors that the network has no place for, such as layer4.1"):
+    with pytest.raises(ModelFileError, match=r"10 tensors that the network has no place for, such as layer4\.1"):
         load_weights(path, model=small)
     _, receipt = load_weights(path, model=small, partial=True)
     assert receipt.counts()["ignored"]["tensors"] == 10  # layer4.1, counters left out
@@ -430,14 +430,21 @@ def test_load_gives_a_model_file_another_head(tmp_path: Path) -> None:
     assert torch.equal(model.network.conv1.weight, load(path).network.conv1.weight)
 
 
+def test_a_cut_model_file_is_called_cut_by_load_too(tmp_path: Path) -> None:
+    path = small_model(tmp_path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ModelFileError, match="is cut short"):
+        load(path)
+
+
 def test_what_is_not_there_is_named_with_what_to_try(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"resnet18 is a network, not weights: resnets.build\('resnet18'\)"):
         find("resnet18")
-    with pytest.raises(UsageError, match="did you mean .*resnet50"):
+    with pytest.raises(UsageError, match=r"did you mean .*resnet50"):
         find("resnet51")
-    with pytest.raises(UsageError, match="there is no file nowhere/w.pth"):
+    with pytest.raises(UsageError, match=r"there is no file nowhere/w\.pth"):
         find("nowhere/w.pth")
-    with pytest.raises(UsageError, match="has no model.safetensors"):
+    with pytest.raises(UsageError, match=r"has no model\.safetensors"):
         find(tmp_path)
 
 

@@ -81,7 +81,7 @@ def test_channels_last_weights_give_the_same_file(tmp_path: Path) -> None:
 def test_the_file_is_plain_safetensors_with_one_metadata_key(saved: Path) -> None:
     with safetensors.safe_open(saved, "pt") as file:
         assert set(file.metadata()) == {"resnets"}
-        assert "layer1.0.conv1.weight" in file.keys()
+        assert "layer1.0.conv1.weight" in list(file.keys())
     keys = {"format", "spec", "heads", "preprocess", "calibration", "origin", "tensors_sha256"}
     assert describe(saved).keys() == keys
 

@@ -38,7 +38,7 @@ def has_bf16_units(device: str) -> bool:
     import torch
 
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device == "cpu":
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _processor_flag("avx512_bf16", "amx_bf16")
     return False
@@ -54,7 +54,7 @@ def _processor_flag(*names: str) -> bool:
 
 
 def bf16_units_in_words() -> str:
-    """For the record beside a figure: `bf16 matrix units (AMX)`, `bf16 vector units (AVX512-BF16)` or `no bf16`."""
+    """For the record beside a figure: matrix units (AMX), vector units (AVX512-BF16), or none."""
     if _processor_flag("amx_bf16"):
         return "bf16 matrix units (AMX)"
     if _processor_flag("avx512_bf16"):

@@ -58,7 +58,7 @@ class Watch:
     def progress(self, label: str, done: int, total: int | None) -> None:
         """Draw how far something other than training is."""
         if self.show is not None:
-            self.show(self.line([label], done, total, [f"{done:,}/{total:,}" if total else f"{done:,}"]))
+            self.show(self.line([label], done, total, [f"{done:,}/{total:,}"] if total else []))
         else:
             self.lines.setdefault(label, self.terminal.lines(label))(done, total)
 

@@ -36,10 +36,10 @@ def run(given: dict[str, Any], terminal: Terminal) -> int:
             "or --resume RUN; see resnets train --help"
         )
     config = TrainConfig(**given)
-
-    from resnets.verbs.train import train
-
     with watching(terminal) as watch:
+        watch.progress("loading torch", 0, None)
+        from resnets.verbs.train import train
+
         finished = train(data, config=config, resume=resume, on_event=watch, on_progress=watch.progress)
     if terminal.json:
         terminal.emit(finished.to_json())

@@ -196,7 +196,7 @@ def open_data(
         name=opened.name,
         origin=opened.origin,
         traits=opened.traits,
-        address=opened.address() if hasattr(opened, "address") else None,
+        address=opened.address(),
         heads=listing.heads,
         strays=listing.strays,
         beside=listing.beside,

@@ -65,5 +65,8 @@ class Source(Protocol):
     def listing(self) -> Listing:
         """All rows. Raises DataError where there is nothing to use."""
 
+    def address(self) -> dict[str, object] | None:
+        """What opens this source again from a manifest; None where it lives in memory."""
+
     def read(self, row: int) -> Picture:
         """One picture as it is stored. Raises OSError where the file cannot be read. Called from threads."""

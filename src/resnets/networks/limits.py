@@ -97,8 +97,6 @@ def _check_together(spec: "ResNetSpec") -> None:
             f"ResNetSpec.groups, group_width and stride_in belong to bottlenecks, not to block={spec.block!r}; "
             "leave them out"
         )
-    if bottleneck and (spec.group_width or spec.width) * spec.groups % spec.groups:
-        raise UsageError("")
     if spec.antialias and (spec.stride_in != "3x3" or spec.stem == "strided"):
         raise UsageError(
             "ResNetSpec.antialias goes with stride_in='3x3' and a stem that has a max pool or no stride"

@@ -40,7 +40,7 @@ from resnets.weights.modelfile import Model, load
 
 log = logging.getLogger("resnets")
 
-OnProgress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+OnProgress = Callable[[str, int, int | None], None]  # what is being done, how many are done, of how many
 Figures = dict[str, Any]
 
 
@@ -248,6 +248,7 @@ def _open(data: Any, config: TrainConfig, progress: OnProgress) -> Data:
         strict=config.strict_data,
         all_train=config.all_train,
         progress=lambda done, total: progress("looking at the pictures", done, total),
+        download_progress=progress,
     )
 
 

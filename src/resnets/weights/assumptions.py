@@ -26,14 +26,11 @@ def network_of(source: Source) -> tuple[str, ResNetSpec, list[str]]:
     twin = next((twin for twin, its in VARIANTS.items() if its == other and twin != name), None)
     if twin is None or (surely and name == stated):
         return name, spec, []
-    return (
-        name,
-        spec,
-        [
-            f"the network is {name} (v1.5, as torchvision and timm build it); {twin} has the same shapes and nothing in "
-            f"the file says which it is: if the figures are poor, give model={twin!r}"
-        ],
+    assumed = (
+        f"the network is {name} (v1.5, as torchvision and timm build it); {twin} has the same shapes and nothing "
+        f"in the file says which it is: if the figures are poor, give model={twin!r}"
     )
+    return name, spec, [assumed]
 
 
 def _stated(source: Source) -> tuple[str | None, bool]:

@@ -76,6 +76,9 @@ class ArraySource:
         self._starts = np.cumsum([0, *(len(dataset) for dataset in self._datasets.values())])
         self._lock = threading.Lock()  # a stranger's __getitem__ may not be made for threads
 
+    def address(self) -> None:
+        """In memory: a manifest cannot open it again."""
+
     def listing(self) -> Listing:
         values: dict[str | None, list[int | str]] = {}
         for part, dataset in self._datasets.items():

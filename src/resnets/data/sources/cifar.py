@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from resnets.base.errors import DataError
-from resnets.data.names import displayed, shown
+from resnets.base.text import printable
+from resnets.data.names import displayed
 from resnets.data.source import TEST, TRAIN, Listing, Picture, Traits
 from resnets.labels import LABEL, Head
 from resnets.preprocess import Pixels
@@ -50,6 +51,9 @@ class CifarSource:
         self._records: list[Pixels] = []
         self._starts = np.zeros(1, dtype=np.int64)
 
+    def address(self) -> None:
+        """The named source that unpacked these files is what a manifest opens again."""
+
     def listing(self) -> Listing:
         names = self._class_names()
         files = [(part, self.root / name) for part, found in self._layout.parts.items() for name in found]
@@ -76,7 +80,7 @@ class CifarSource:
         try:
             return tuple(path.read_text(encoding="ascii").split())
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{shown(str(path))}, which names the classes, cannot be read: {error}") from error
+            raise DataError(f"{printable(str(path))}, which names the classes, cannot be read: {error}") from error
 
     def _read(self, path: Path, classes: int) -> Pixels:
         """(n, label bytes + 3,072), mapped: pages are read when a picture is."""
@@ -85,12 +89,12 @@ class CifarSource:
             size = path.stat().st_size
             if size == 0 or size % length:
                 raise DataError(
-                    f"{shown(str(path))} has {size:,} bytes, not whole {length}-byte records; get it again"
+                    f"{printable(str(path))} has {size:,} bytes, not whole {length}-byte records; get it again"
                 )
             records: Pixels = np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, length)
         except OSError as error:
-            raise DataError(f"{shown(str(path))} cannot be read: {error.strerror}; get it again") from error
+            raise DataError(f"{printable(str(path))} cannot be read: {error.strerror}; get it again") from error
         highest = int(records[:, self._layout.label_bytes - 1].max())
         if highest >= classes:
-            raise DataError(f"{shown(str(path))} has the label {highest}, but there are {classes} class names")
+            raise DataError(f"{printable(str(path))} has the label {highest}, but there are {classes} class names")
         return records
