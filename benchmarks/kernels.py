@@ -1,8 +1,8 @@
 """The training step with the fused CPU norms and without, step by step in turns: medians and quartiles.
 
-    python benchmarks/kernels.py                      # ResNet-20 at 32 px, batch 128; ResNet-18 at 224 px, batch 32
+    python benchmarks/kernels.py                  # ResNet-20 at 32 px, batch 128; ResNet-18 at 224 px, batch 32
     python benchmarks/kernels.py --network resnet50 --steps 6
-    python benchmarks/kernels.py --ops                # the norms alone, forward and backward
+    python benchmarks/kernels.py --ops            # the norms alone, forward and backward
 
 Random pictures, bf16 autocast where the processor has bf16 units (--precision), channels-last, SGD.
 """
@@ -21,7 +21,11 @@ from torch import nn
 from resnets.base.machine import bf16_units_in_words, cores, has_bf16_units
 from resnets.networks import build, kernels
 
-CASES = {"resnet20": (128, 32, 10), "resnet18": (32, 224, 1000), "resnet50": (32, 224, 1000)}  # batch, pixels, classes
+CASES = {
+    "resnet20": (128, 32, 10),
+    "resnet18": (32, 224, 1000),
+    "resnet50": (32, 224, 1000),
+}  # batch, pixels, classes
 SHAPES = (
     (128, 16, 32, 32),
     (128, 64, 8, 8),
@@ -37,18 +41,26 @@ WARM = 2  # steps that are not counted
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=CASES, action="append")
-    parser.add_argument("--steps", type=int, default=0, help="counted, of each kind (default 25 at 32 px, 7 at 224 px)")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="counted, of each kind (default 25 at 32 px, 7 at 224 px)"
+    )
     parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16" if has_bf16_units("cpu") else "fp32")
+    parser.add_argument(
+        "--precision", choices=("bf16", "fp32"), default="bf16" if has_bf16_units("cpu") else "fp32"
+    )
     parser.add_argument("--ops", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with kernels.using(True):
-        print(f"{platform.machine()}, {bf16_units_in_words()}, {options.threads} threads, torch {torch.__version__}")
+        print(
+            f"{platform.machine()}, {bf16_units_in_words()}, {options.threads} threads, torch {torch.__version__}"
+        )
         print(f"norms: {kernels.state()}; times in ms: median [quartiles]")
     if options.ops:
         for shape in SHAPES:
-            compare_norms(shape, torch.bfloat16 if options.precision == "bf16" else torch.float32, options.steps or 15)
+            compare_norms(
+                shape, torch.bfloat16 if options.precision == "bf16" else torch.float32, options.steps or 15
+            )
     else:
         for name in options.network or ("resnet20", "resnet18"):
             compare_steps(name, options.precision == "bf16", options.steps or (25 if name == "resnet20" else 7))
@@ -83,7 +95,9 @@ def compare_steps(name: str, bf16: bool, steps: int) -> None:
 
 
 def compare_norms(shape: tuple[int, int, int, int], dtype: torch.dtype, steps: int) -> None:
-    x, residual, grad = (torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last) for _ in range(3))
+    x, residual, grad = (
+        torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last) for _ in range(3)
+    )
     x.requires_grad_()
     residual.requires_grad_()
     norm, act = nn.BatchNorm2d(shape[1]), nn.ReLU()

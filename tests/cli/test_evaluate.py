@@ -50,7 +50,7 @@ def test_figures_for_people_show_names_that_cannot_drive_the_terminal(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["digits"], "has"),
+        (["digits"], "digits has 10 of 10 classes that the model does not know"),
         (["no/such/folder"], "there is no folder or file no/such/folder"),
         (["--split", "tets"], "--split must be one of: train, val, test, all, got 'tets' (did you mean test?)"),
     ],

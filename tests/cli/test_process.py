@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,22 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 141
     assert errors == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_told_in_one_line() -> None:
+    command = [sys.executable, "-m", "resnets", "models"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert done.returncode == 3
+    assert done.stderr == "resnets: no space left on the disk; free some space and try again\n"
+
+
+def test_closed_streams_are_no_fault() -> None:
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m resnets models >&- 2>&-", shell=True, check=False, timeout=60
+    )
+    assert done.returncode == 0
 
 
 def test_output_is_json_whatever_the_terminal_speaks() -> None:

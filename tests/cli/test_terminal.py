@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import select
 import sys
 import warnings
 from collections.abc import Callable
@@ -105,7 +106,7 @@ def test_an_epoch_is_a_line_and_the_best_has_a_star(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.splitlines() == [
         "resnet20",
         "left out: a\\x1b.png: no picture",
-        "epoch     loss  val loss  val top-1  images/s     time",
+        "epoch     loss  val loss  val top-1  images/s     time  * best",
         "    1   0.5000    0.2500     93.75%    12,345     1:05",
         "    2   0.5000    0.2500     93.75%    12,345     1:05 *",
     ]
@@ -114,7 +115,7 @@ def test_an_epoch_is_a_line_and_the_best_has_a_star(capsys: pytest.CaptureFixtur
 def test_without_validation_its_columns_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     with Terminal() as terminal, watching(terminal) as watch:
         watch({key: value for key, value in an_epoch(1, best=False).items() if not key.startswith("val")})
-    assert capsys.readouterr().err.splitlines()[0].split() == ["epoch", "loss", "images/s", "time"]
+    assert capsys.readouterr().err.splitlines()[0].split()[:4] == ["epoch", "loss", "images/s", "time"]
 
 
 @pytest.mark.parametrize("width", [40, 60, 120])
@@ -147,6 +148,35 @@ def drawn() -> Callable[[int, list[dict[str, Any]]], list[str]]:
         return captured.get().splitlines()
 
     return draw
+
+
+def test_on_a_terminal_lines_stay_and_the_bar_goes_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.openpty()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "60")
+    with os.fdopen(writer, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with Terminal() as terminal, watching(terminal) as watch:
+            watch.progress("looking at the pictures", 5, 56)
+            watch(an_epoch(1, best=True))
+            log.warning("left out: %s", "a\x1b[2J.png")
+        with terminal.progress("measuring") as report:
+            report(3, 4)
+        stderr.flush()
+        pieces = []
+        while select.select([reader], [], [], 0.1)[0]:
+            pieces.append(os.read(reader, 4096))
+        seen = b"".join(pieces).decode()
+    os.close(reader)
+    assert capsys.readouterr().out == ""
+    assert "looking at the pictures" in seen
+    assert "5/56" in seen
+    assert "3/4" in seen
+    assert "    1   0.5000    0.2500     93.75%     1:05 *" in seen  # narrow: without images/s
+    assert "warning: left out: a\\x1b[2J.png" in seen
+    assert seen.rstrip().endswith("\x1b[2K")  # the last line was wiped
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0:00"), (7, "0:07"), (59.6, "1:00"), (11100, "3:05:00")])

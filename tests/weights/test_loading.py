@@ -397,6 +397,14 @@ def test_the_licence_that_a_file_states_is_in_the_receipt(tmp_path: Path, resnet
     assert "licence: cc-by-nc-4.0" in receipt.line()
 
 
+def test_a_strangers_names_cannot_steer_the_terminal(tmp_path: Path, resnet20: dict[str, Tensor]) -> None:
+    wild = {f"\x1b[31m.{name}": value for name, value in resnet20.items()}
+    _, receipt = load_weights(written(tmp_path / "w\x1b.safetensors", wild, license="free\nto use"))
+    shown = receipt.line() + receipt.table().replace("\n", "")
+    assert shown.isprintable()
+    assert "\n" not in receipt.line()
+
+
 def small_model(tmp_path: Path, classes: tuple[str, ...] = ("a", "b")) -> Path:
     spec = ResNetSpec(block="basic", depths=(1,), width=8, stem="small", heads=(("label", len(classes)),))
     model = Model(

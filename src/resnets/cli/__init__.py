@@ -12,19 +12,19 @@ from resnets._version import VERSION
 
 def main() -> int:
     """The `resnets` command."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # no name may stop the printing of a result
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  it lives as long as the process
+        getattr(sys, name).reconfigure(errors="backslashreplace")  # no name may stop the printing of a result
     status = app(sys.argv[1:])
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        from resnets.cli.failures import READER_GONE
+    except OSError as error:
+        from resnets.cli.failures import OutputClosed, failed
 
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # else the interpreter's own flush complains
-        return status or READER_GONE
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # else the interpreter's own flush at the end complains
+        return status or failed(OutputClosed() if isinstance(error, BrokenPipeError) else error, debug=False)
     return status
 
 

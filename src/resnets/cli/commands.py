@@ -79,7 +79,7 @@ EVERYWHERE = (
 )
 
 
-def options_of(kind: type, *, leave_out: Iterable[str] = ()) -> tuple[Option, ...]:
+def options_of(kind: type) -> tuple[Option, ...]:
     """One option a field of a dataclass made with `resnets.base.options.option`."""
     hints = field_types(kind)
     return tuple(
@@ -92,7 +92,6 @@ def options_of(kind: type, *, leave_out: Iterable[str] = ()) -> tuple[Option, ..
             negatable=_without_none(hints[field.name]) is bool,
         )
         for field in dataclasses.fields(kind)
-        if field.name not in leave_out
     )
 
 
@@ -145,8 +144,8 @@ def _general_help(*, as_asked: bool) -> int:
     app = _application(
         "resnets", help="Residual networks, from a folder of pictures to a model file that predicts."
     )
-    for verb, summary in VERBS.items():
-        app.command(_as_function(verb, (), ()), name=verb, help=summary)
+    for place, (verb, summary) in enumerate(VERBS.items()):
+        app.command(_as_function(verb, (), ()), name=verb, help=summary, sort_key=place)
     app.default(_as_function("resnets", (), EVERYWHERE))
     if as_asked:
         app.help_print([])

@@ -68,7 +68,8 @@ class Watch:
             narrow = self.show is not None and self.terminal.console.width < NARROW_COLUMNS
             self.columns = [column for column in COLUMNS if not (narrow and column[0] == "images/s")]
             self.columns = [column for column in self.columns if column[2](event)]
-            self.terminal.note("  ".join(heading.rjust(width) for heading, width, _ in self.columns))
+            headings = "  ".join(heading.rjust(width) for heading, width, _ in self.columns)
+            self.terminal.note(headings + ("  * best" if "best" in event else ""))
         cells = [cell(event).rjust(width) for _, width, cell in self.columns]
         self.terminal.note("  ".join(cells) + (" *" if event.get("best") else ""))
 

@@ -17,7 +17,7 @@ from torch import nn
 from resnets.base.errors import NotFinite, UsageError
 from resnets.data.augment.batch import normalise
 from resnets.data.batches import Pictures, evaluation_batches
-from resnets.preprocess import Pixels
+from resnets.preprocess import Pixels, Preprocess
 from resnets.weights.modelfile import Model
 
 Precision = Literal["fp32", "bf16"]
@@ -26,6 +26,7 @@ Logits = dict[str, npt.NDArray[np.float32]]
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
 BATCH = 64  # pictures; more is no faster on a processor
+SMALL_BATCH, SMALL_SIDE = 256, 64  # for pictures of up to so many pixels a side
 
 
 class Backend(Protocol):
@@ -119,6 +120,11 @@ def refuse_not_finite(logits: Logits) -> None:
                 f"the network gives NaN or infinity for {bad} of {len(values)} pictures (head {name}): "
                 "its weights are damaged or it needs --precision fp32"
             )
+
+
+def batch_for(preprocess: Preprocess) -> int:
+    """How many pictures to run at a time, by their size."""
+    return SMALL_BATCH if max(preprocess.size) <= SMALL_SIDE else BATCH
 
 
 @contextlib.contextmanager

@@ -1,17 +1,13 @@
 """The end of a run: the best network recalibrated where that helps, measured in fp32, its predictions kept."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from resnets.base.streams import order
-from resnets.data.augment.batch import normalise
-from resnets.data.batches import evaluation_batches
-from resnets.data.source import TEST, VAL
+from resnets.data.source import TEST, TRAIN, VAL
 from resnets.evaluation.matching import match_heads
 from resnets.evaluation.measure import figures_of, predictions_of
 from resnets.evaluation.predict import Outputs, TorchBackend, classify
@@ -68,7 +64,9 @@ def recalibrated(training: Training, model: Model) -> Model:
     """The model with batch norm's statistics of the training pictures, unless validation shows it to be worse."""
     changed = replace(model, network=copy.deepcopy(model.network))
     device = training.device
-    count = recalibrate(changed.network.to(device), training_images(training, model))
+    batch = RECALIBRATION_BATCH if max(model.preprocess.size) <= 64 else training.plan.config.batch or 1
+    pictures = training.gallery.normalised(TRAIN, model.preprocess, batch=batch, most=RECALIBRATION_PICTURES)
+    count = recalibrate(changed.network.to(device), (images.to(device) for images in pictures))
     if not count:
         return model
     losses = []
@@ -88,20 +86,6 @@ def recalibrated(training: Training, model: Model) -> Model:
         "recalibrated", norms=count, kept=better, val_losses=losses, text=f"batch norm recalibrated, {kept}"
     )
     return changed if better else model
-
-
-def training_images(training: Training, model: Model) -> Iterator[torch.Tensor]:
-    """Training pictures as evaluation sees them, normalised, in batches; at most RECALIBRATION_PICTURES."""
-    pictures = training.gallery.evaluation("train", model.preprocess)
-    chosen = order(pictures.rows, seed=training.plan.config.seed, epoch=0)[:RECALIBRATION_PICTURES]
-    batch = RECALIBRATION_BATCH if max(model.preprocess.size) <= 64 else training.plan.config.batch or 1
-    sample = replace(pictures, rows=chosen)
-    with evaluation_batches(sample, batch=batch, threads=training.plan.config.threads or 1) as batches:
-        for one in batches:
-            if len(one.rows) > 1:
-                yield normalise(
-                    one.images.to(training.device), mean=model.preprocess.mean, std=model.preprocess.std
-                )
 
 
 def outputs_of(training: Training, model: Model, part: str) -> Outputs:

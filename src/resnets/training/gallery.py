@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from resnets.base.machine import cores
 from resnets.base.streams import order
+from resnets.data.augment.batch import normalise
 from resnets.data.augment.settings import Augment
 from resnets.data.batches import Pictures, evaluation_batches, pictures_of
 from resnets.data.dataset import Data
@@ -33,6 +35,17 @@ class Gallery:
     def evaluation(self, part: str, preprocess: Preprocess) -> Pictures:
         """A part as evaluation sees it; a packed picture equals a streamed one."""
         return self._pictures(part, preprocess, packed=True)
+
+    def normalised(
+        self, part: str, preprocess: Preprocess, *, batch: int, most: int = MEASURED_PICTURES
+    ) -> Iterator[torch.Tensor]:
+        """Pictures of a part as evaluation sees them, (B, C, H, W), at most so many, chosen by hash."""
+        pictures = self.evaluation(part, preprocess)
+        sample = replace(pictures, rows=order(pictures.rows, seed=0, epoch=0)[:most])
+        with evaluation_batches(sample, batch=batch, threads=self.threads) as batches:
+            for one in batches:
+                if len(one.rows) > 1:  # batch norm cannot measure one picture
+                    yield normalise(one.images, mean=preprocess.mean, std=preprocess.std)
 
     def mean_std(self, preprocess: Preprocess) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation a channel over the training pictures, values in [0, 1]."""

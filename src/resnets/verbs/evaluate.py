@@ -78,7 +78,7 @@ def evaluate(
     data: Data | Path | str,
     *,
     split: Literal["train", "val", "test", "all"] | None = None,
-    batch: int = 64,
+    batch: int | None = None,
     device: str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     threads: int | None = None,
@@ -89,26 +89,35 @@ def evaluate(
     """Measure a model on a data set, or on one part of it.
 
     model: a model, or what `resnets.load` takes. data: what `open_data` takes, or what it gave.
-    split: the part; None is `test`, else `val`, else all. threads: of the processor; None is all of them.
+    split: the part; None is `test`, else `val`, else all. batch: pictures at a time; None is by their size.
+    threads: of the processor; None is all of them.
     precision: of the computation. strict_data: a file that would be left out is an error.
     out: where to write the answers to every picture (Parquet). progress: called with pictures done and in all.
     Classes are matched by id. Raises DataError where the data has classes that the model does not know.
     """
     from resnets.data.batches import pictures_of
     from resnets.evaluation.measure import figures_of, predictions_of
-    from resnets.evaluation.predict import TorchBackend, classify, threads_of
+    from resnets.evaluation.predict import TorchBackend, batch_for, classify, threads_of
     from resnets.weights.modelfile import tensors_sha256
 
     started = time.monotonic()
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise UsageError(f"--batch must be at least 1, got {batch}")
+    if out is not None and not Path(out).parent.is_dir():
+        raise UsageError(f"cannot write {printable(str(out))}: its folder is not there; choose another --out")
     model, opened = _opened(model, data, strict_data)
     matches = _matches(model, opened)
     part, rows = _rows(opened, split)
     with threads_of(threads):
         backend = TorchBackend(model, device=pick_device(device), precision=precision)
         pictures = pictures_of(opened, rows, preprocess=model.preprocess)
-        outputs = classify(backend, pictures, batch=batch, threads=threads or cores(), progress=progress)
+        outputs = classify(
+            backend,
+            pictures,
+            batch=batch or batch_for(model.preprocess),
+            threads=threads or cores(),
+            progress=progress,
+        )
     if strict_data and outputs.failed:
         row, reason = next(iter(outputs.failed.items()))
         raise DataError(

@@ -25,6 +25,7 @@ from resnets.training.finish import finish
 from resnets.training.gallery import Gallery
 from resnets.training.loop import OnEvent, Training
 from resnets.training.plan import Plan, make_plan, plan_line
+from resnets.training.recalibrate import unfold
 from resnets.training.resume import (
     changed_plan,
     departures_of,
@@ -36,7 +37,7 @@ from resnets.training.resume import (
 from resnets.training.signals import listening
 from resnets.training.tracking import check_trackers, open_trackers
 from resnets.weights.loading import initialise
-from resnets.weights.modelfile import Model, load
+from resnets.weights.modelfile import LICENCE, RECEIPT, Model, load
 
 log = logging.getLogger("resnets")
 
@@ -126,7 +127,8 @@ def _start(
     with threads_of(config.threads):
         gallery = Gallery(opened, threads=config.threads, progress=progress)
         plan = make_plan(config, opened, measure=gallery.mean_std, foreign=network is not None)
-        base, origin = _network(plan, network)
+        base = _network(plan) if network is None else network
+        origin, line = _first_weights(base, plan, gallery)
         default = f"{folder.plain_name(opened.name)}-{folder.plain_name(plan.config.model or '')}"
         run = folder.new_run_folder(runs, name=config.name, default=default)
         with folder.locked(run), listening(resume_command(run)) as stop:
@@ -139,6 +141,8 @@ def _start(
                     "plan", text=plan_line(plan), plan=plan.to_json(), data=opened.manifest.hash(), origin=origin
                 )
             )
+            if line is not None:
+                tell(events.append("note", text=line))
             origin |= _data_origin(opened, run)
             training = Training(
                 plan,
@@ -177,7 +181,9 @@ def _resume(
         checkpoint = load_checkpoint(run)
         with threads_of(plan.config.threads):
             gallery = Gallery(opened, threads=plan.config.threads, progress=progress)
-            base, _ = _network(plan, network)
+            base = _network(plan) if network is None else network
+            if checkpoint is None:
+                _first_weights(base, plan, gallery)
             events = folder.Events(run / folder.EVENTS)
             origin = before.origin | _data_origin(opened, run)
             training = Training(
@@ -252,15 +258,11 @@ def _open(data: Any, config: TrainConfig, progress: OnProgress) -> Data:
     )
 
 
-def _network(plan: Plan, given: nn.Module | None) -> tuple[nn.Module, dict[str, Any]]:
-    """The network with its first weights, and what the model file's origin says of them."""
+def _network(plan: Plan) -> nn.Module:
+    """The planned network with random weights, drawn by the run's seed."""
     config = plan.config
-    origin: dict[str, Any] = {"resnets": VERSION, "torch": torch.__version__, "model": config.model}
-    if given is not None:
-        return given, origin
-    torch.manual_seed(config.seed)
     spec = variant(config.model or "")
-    if config.stem and spec.stem != config.stem and config.stem != "own":
+    if config.stem is not None and config.stem != "own":
         spec = replace(spec, stem=config.stem)
     spec = replace(
         spec,
@@ -268,12 +270,24 @@ def _network(plan: Plan, given: nn.Module | None) -> tuple[nn.Module, dict[str, 
         in_channels=CHANNELS[plan.preprocess.channels],
         heads=tuple((name, len(head)) for name, head in plan.heads.items()),
     )
-    network = build(spec)
-    if config.weights not in (None, "none"):
-        receipt = initialise(network, Path(str(config.weights)))
-        log.info("%s", receipt.line())
-        origin["weights"] = receipt.to_json()
-    return network, origin
+    torch.manual_seed(config.seed)
+    return build(spec)
+
+
+def _first_weights(network: nn.Module, plan: Plan, gallery: Gallery) -> tuple[dict[str, Any], str | None]:
+    """Put in the weights that the run starts from: what the origin says of them, and the receipt's line.
+
+    Batch norms with folded statistics get the statistics of these pictures; the network's answers stay the same.
+    """
+    origin = {"resnets": VERSION, "torch": torch.__version__, "model": plan.config.model}
+    if plan.config.weights in (None, "none"):
+        return origin, None
+    receipt = initialise(network, str(plan.config.weights), heads=plan.heads)
+    line = receipt.line()
+    if receipt.folded:
+        unfold(network, gallery.normalised("train", plan.preprocess, batch=plan.config.batch or 1))
+        line += "; folded batch norms were given the statistics of these pictures"
+    return {**origin, RECEIPT: receipt.to_json(), LICENCE: receipt.licence}, line
 
 
 def _data_origin(data: Data, run: Path) -> dict[str, Any]:

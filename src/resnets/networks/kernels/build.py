@@ -25,11 +25,12 @@ from resnets.base.machine import bf16_units_in_words
 
 SOURCE = Path(__file__).with_name("norm.cpp")
 COMPILERS = ("g++", "c++", "clang++")
-BASE_FLAGS = ("-std=c++17", "-O2", "-shared", "-fPIC", "-Wno-psabi")
+BASE_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-Wno-psabi")
 AVX512_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
+AVX2_FLAGS = ("-mavx2", "-mfma")
 SECONDS = 120  # after which a compiler is given up
 
-P, I, N, D = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_double
+POINTER, INT, LONG, DOUBLE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_double
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +59,10 @@ def load() -> Kernels | str:
         library = ctypes.CDLL(str(_compiled(compiler, version, flags)))
     except (_Missing, UsageError, OSError, subprocess.SubprocessError) as error:
         return str(error)
-    library.use_threads.argtypes = [P, P, P]
+    library.use_threads.argtypes = [POINTER] * 3
     library.use_threads(*threads)
-    library.norm_forward.argtypes = [I, I, N, N, I, I, D, D, *[P] * 10]
-    library.norm_backward.argtypes = [I, I, N, N, I, *[P] * 10]
+    library.norm_forward.argtypes = [INT, INT, LONG, LONG, INT, INT, DOUBLE, DOUBLE, *[POINTER] * 10]
+    library.norm_backward.argtypes = [INT, INT, LONG, LONG, INT, *[POINTER] * 10]
     library.norm_forward.restype = library.norm_backward.restype = None
     return Kernels(
         forward=library.norm_forward,
@@ -76,7 +77,7 @@ def _thread_functions() -> list[int | None]:
     try:
         torch_library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         names = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
-        return [ctypes.cast(getattr(torch_library, name), P).value for name in names]
+        return [ctypes.cast(getattr(torch_library, name), POINTER).value for name in names]
     except (OSError, AttributeError):
         raise _Missing("this torch has no OpenMP threads to share") from None
 
@@ -89,7 +90,7 @@ def _instructions() -> tuple[str, tuple[str, ...]]:
             return "AVX512", AVX512_FLAGS
         return "AVX512-BF16", (*AVX512_FLAGS, "-mavx512bf16")  # whatever has AMX has these too
     if capability == "AVX2":
-        return "AVX2", ("-mavx2", "-mfma")
+        return "AVX2", AVX2_FLAGS
     return "no wide vectors", ()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as modules
 
 from resnets.base.errors import UsageError
 from resnets.networks.kernels.build import Kernels, load
@@ -65,7 +65,7 @@ def norm_act(
     Modules with hooks are called as they are, so that the hooks see what they expect.
     """
     kernels = load() if _on and _fits(norm, x) else ""
-    if isinstance(kernels, str):
+    if isinstance(kernels, str) or not isinstance(norm, nn.BatchNorm2d):
         x = norm(x)
     else:
         adds = residual is None or _same_layout(residual, x)
@@ -90,7 +90,8 @@ def _fits(norm: nn.Module, x: Tensor) -> bool:
         and all(_single(values) for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
         and norm.affine
         and _unhooked(norm)
-        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+        and not torch.compiler.is_compiling()
+        and not torch._C._get_tracing_state()
     )
 
 
@@ -116,7 +117,7 @@ def _unhooked(module: nn.Module) -> bool:
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or _has_any_global_hook()
+        or modules._has_any_global_hook()  # type: ignore[no-untyped-call]
     )
 
 
@@ -165,7 +166,7 @@ class _NormAct(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise UsageError(
                 "the fused kernels have no second derivatives (create_graph=True); "
