@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from resnets.networks.backbone import Backbone, features
     from resnets.networks.resnet import ResNet, build
     from resnets.networks.spec import ResNetSpec
-    from resnets.networks.summary import summary
     from resnets.networks.unet import UNet
     from resnets.training.config import TrainConfig
     from resnets.training.recalibrate import recalibrate
     from resnets.verbs.evaluate import evaluate
     from resnets.verbs.models import models
     from resnets.verbs.predict import predict
+    from resnets.verbs.summary import summary
     from resnets.verbs.train import Run, train
     from resnets.weights.loading import load
     from resnets.weights.modelfile import save
@@ -72,7 +72,7 @@ _HOMES = {
     "predict": "verbs.predict",
     "recalibrate": "training.recalibrate",
     "save": "weights.modelfile",
-    "summary": "networks.summary",
+    "summary": "verbs.summary",
     "train": "verbs.train",
 }
 

@@ -118,3 +118,14 @@ def test_a_cache_that_cannot_be_made_names_the_variable_to_set(
     monkeypatch.setenv("RESNETS_CACHE", str(tmp_path / "file"))
     with pytest.raises(UsageError, match="set RESNETS_CACHE to a folder that can be written"):
         cache_folder("downloads")
+
+
+@pytest.mark.parametrize("place", ["folder", ".", ".."])
+def test_a_folder_in_the_files_place_is_refused_before_anything_is_done(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IsADirectoryError), replacing(Path(place)):
+        pytest.fail("the block was entered")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

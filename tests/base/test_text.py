@@ -1,6 +1,6 @@
 import pytest
 
-from resnets.base.text import csv_cell, printable, some
+from resnets.base.text import counted, csv_cell, printable, some
 
 
 @pytest.mark.parametrize("text", ["cat.jpg", "katė.png", "বাংলা", "क्‍ष", "猫 1", "~'\"<b>&"])
@@ -37,3 +37,7 @@ def test_other_cells_are_left_alone() -> None:
 def test_a_long_list_of_names_is_shortened_with_a_count() -> None:
     assert some(["a", "b\n"]) == r"'a', 'b\x0a'"
     assert some([str(n) for n in range(7)], 2) == "'0', '1' and 5 more"
+
+
+def test_one_of_a_thing_has_no_plural() -> None:
+    assert [counted(number, "epoch") for number in (0, 1, 2_000)] == ["0 epochs", "1 epoch", "2,000 epochs"]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from resnets.base.program import own_command
 from resnets.cli.figures import headline, percent
-from resnets.cli.terminal import own_command
 
 
 def test_a_figure_has_its_n_its_interval_and_the_part_it_is_of() -> None:

@@ -214,7 +214,7 @@ def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_flat_folder_of_pictures_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"2 pictures in .* stand outside class folders; .*`resnets predict`"):
+    with pytest.raises(DataError, match=r"holds 2 pictures outside class folders; .*`resnets predict`"):
         FolderSource(folder(tmp_path, "1.png", "2.png")).listing()
 
 

@@ -37,7 +37,7 @@ def test_padding_reaches_only_as_far_as_the_edge_it_repeats() -> None:
 def test_a_pretrained_encoder_brings_its_weights() -> None:
     encoder = build(SPEC, num_classes=7)
     network = UNet(encoder, 3)
-    assert network.encoder.network.conv1.weight is encoder.conv1.weight
+    assert network.encoder.conv1.weight is encoder.conv1.weight
 
 
 def test_the_decoder_halves_its_channels_at_each_step() -> None:

@@ -1,10 +1,12 @@
 """Our networks against torchvision's and timm's: the same tensors, the same outputs, the same gradients.
 
-At full depth names, shapes and counts are compared; numbers at two blocks in the first stage and one in the
-others, once for each distinct network that is left then. `table.py` compares the numbers at full depth.
+At full depth names, shapes and counts are compared. Numbers are compared when short: two blocks in the first
+stage and one in the others, groups of 4, ten classes; once for each distinct network that is left then.
+`table.py` compares the numbers at full depth.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import torch
 from resnets.base.errors import UsageError
 from resnets.networks.convert import to_timm, to_torchvision
 from resnets.networks.resnet import ResNet, build
+from resnets.networks.spec import ResNetSpec
 from resnets.networks.variants import VARIANTS
 from tests.peers.references import (
     assembled,
@@ -24,17 +27,28 @@ from tests.peers.references import (
 )
 
 FLOAT64, FLOAT32 = 1e-8, 5e-4  # largest relative differences
-SHORT, TEN = (2, 1, 1, 1), (("label", 10),)
+SHORT = (2, 1, 1, 1)
 NAMES = [
     *(("torchvision", name) for name in names_in_torchvision()),
     *(("timm", name) for name in names_in_timm()),
 ]
 
 
+def short(name: str, **fields: Any) -> ResNetSpec:
+    spec = VARIANTS[name]
+    groups = {"groups": 4, "group_width": 16} if spec.groups > 1 else {}
+    return replace(spec, depths=SHORT[: len(spec.depths)], heads=(("label", 10),), **groups, **fields)
+
+
+def short_timm(name: str, **settings: Any) -> torch.nn.Module:
+    groups = {"cardinality": 4, "base_width": 16} if VARIANTS[name].groups > 1 else {}
+    return counterpart("timm", name, layers=SHORT, num_classes=10, **groups, **settings)
+
+
 def distinct_when_short() -> list[tuple[str, str]]:
-    seen = {}
+    seen: dict[ResNetSpec, tuple[str, str]] = {}
     for library, name in NAMES:
-        seen.setdefault((library, replace(VARIANTS[name], depths=SHORT)), (library, name))
+        seen.setdefault(short(name), (library, name))
     return list(seen.values())
 
 
@@ -67,42 +81,34 @@ def test_the_tensors_have_their_names_and_shapes(library: str, name: str) -> Non
 
 @pytest.mark.parametrize(("library", "name"), distinct_when_short())
 def test_outputs_and_gradients_are_theirs(library: str, name: str) -> None:
-    spec = replace(VARIANTS[name], depths=SHORT, heads=TEN)
-    if library == "torchvision":
-        theirs = assembled(spec)
-    else:
-        theirs = counterpart(library, name, layers=SHORT, num_classes=10)
-    assert_equal(ResNet(spec), theirs, library)
+    theirs = assembled(short(name)) if library == "torchvision" else short_timm(name)
+    assert_equal(ResNet(short(name)), theirs, library)
 
 
 def test_resnet18_is_torchvisions_at_full_depth() -> None:
     assert_equal(build("resnet18"), counterpart("torchvision", "resnet18"), "torchvision")
 
 
-@pytest.mark.parametrize("name", ["resnet50_v1", "wide_resnet16_8", "resnetv2_164"])
-def test_what_they_lack_equals_a_reference_from_their_parts(name: str) -> None:
-    spec = replace(VARIANTS[name], depths=SHORT[: len(VARIANTS[name].depths)], heads=TEN)
+@pytest.mark.parametrize(("name", "width"), [("resnet50_v1", 64), ("wide_resnet16_8", 32), ("resnetv2_164", 16)])
+def test_what_they_lack_equals_a_reference_from_their_parts(name: str, width: int) -> None:
+    spec = short(name, width=width)
     assert_equal(ResNet(spec), assembled(spec), "assembled")
 
 
 def test_v1_and_v15_have_the_same_tensors_and_other_outputs() -> None:
-    spec = replace(VARIANTS["resnet50_v1"], depths=SHORT, heads=TEN)
-    theirs = assembled(replace(spec, stride_in="3x3"))
-    assert compare(ResNet(spec), theirs, "assembled").eval_output > 0.01
+    theirs = assembled(short("resnet50_v1", stride_in="3x3"))
+    assert compare(ResNet(short("resnet50_v1")), theirs, "assembled").eval_output > 0.01
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_a_dilated_resnet_is_torchvisions(output_stride: int) -> None:
-    spec = replace(VARIANTS["resnet50"], depths=SHORT, heads=TEN, output_stride=output_stride)
+    spec = short("resnet50", output_stride=output_stride)
     assert_equal(ResNet(spec), assembled(spec), "torchvision")
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("name", ["resnet18d", "resnetblur18", "resnetv2_18d"])
-def test_a_dilated_resnet_is_timms(name: str, output_stride: int) -> None:
-    spec = replace(VARIANTS[name], depths=SHORT, heads=TEN, output_stride=output_stride)
-    theirs = counterpart("timm", name, layers=SHORT, num_classes=10, output_stride=output_stride)
-    assert_equal(ResNet(spec), theirs, "timm")
+def test_a_dilated_resnet_is_timms(name: str) -> None:
+    assert_equal(ResNet(short(name, output_stride=8)), short_timm(name, output_stride=8), "timm")
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ def test_a_written_config_reads_back_as_the_resolved_options(tmp_path: Path) -> 
     write_config(tmp_path / "config.toml", data="pictures\u00e9/\x1b", asked=asked, resolved=resolved)
     data, values = read_config(tmp_path / "config.toml")
     assert data == "pictures\u00e9/\x1b"
-    assert TrainConfig(**values) == resolved
+    assert TrainConfig(**values) == replace(resolved, name=None)  # a repeated run gets a folder of its own
     assert values["lr"] == 1.0
     assert isinstance(values["lr"], float)
 
@@ -60,3 +61,14 @@ def test_sizes_are_one_number_or_height_by_width() -> None:
 
 def test_changed_names_only_what_was_asked_for() -> None:
     assert changed(TrainConfig(epochs=3, momentum=0.9)) == {"epochs": 3}
+
+
+def test_names_that_are_not_utf8_come_back_from_a_config_as_their_bytes(tmp_path: Path) -> None:
+    data, runs = "caf\udce9/pictures", "r\udcfc\x1b[31m"
+    path = tmp_path / "config.toml"
+    write_config(path, data=data, asked=TrainConfig(runs=runs), resolved=TrainConfig(runs=runs, epochs=2))
+    found, values = read_config(path)
+    assert (found, values["runs"], values["epochs"]) == (data, runs, 2)
+    path.write_text("[bytes]\nruns = 'no hexadecimal'\n")
+    with pytest.raises(UsageError, match="the table bytes must give names in hexadecimal"):
+        read_config(path)

@@ -83,3 +83,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, list_all: str) -
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     suggestion = f"did you mean {' or '.join(near)}? " if near else ""
     return UsageError(f"there is no {kind} named {name!r}; {suggestion}{list_all}")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Python's, torch's on a GPU, and torch's on the processor, which has no class of its own."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

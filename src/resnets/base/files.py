@@ -18,8 +18,11 @@ CONTENT_BYTES = 16  # blake2b-128: what identifies a picture's content
 def replacing(path: Path, *, suffix: str = "") -> Iterator[Path]:
     """Yield a path beside `path`; when the block ends well, flush what was written there and rename it.
 
-    When the block fails, the new file is removed and `path` is as it was. A full disk raises OutOfSpace.
+    When the block fails, the new file is removed and `path` is as it was. A full disk raises OutOfSpace; a folder
+    in the file's place raises IsADirectoryError before the block begins.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part{suffix}")
     try:
         yield beside

@@ -24,6 +24,11 @@ def csv_cell(text: str) -> str:
     return "'" + text if text.startswith(_FORMULA_STARTS) else text
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 epoch`, `2,000 epochs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def some(names: Sequence[str], limit: int = 3) -> str:
     """Names for one line of a message: up to `limit` of them, quoted, and how many more there are."""
     quoted = ", ".join(f"'{printable(name)}'" for name in names[:limit])

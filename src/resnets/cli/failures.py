@@ -4,7 +4,7 @@ import errno
 import sys
 import traceback
 
-from resnets.base.errors import ResnetsError
+from resnets.base.errors import ResnetsError, is_out_of_memory
 from resnets.base.text import printable
 
 STOPPED_BY_FAILURE = 3
@@ -47,7 +47,7 @@ def _explained(error: BaseException) -> tuple[int, str]:
         return CTRL_C, "stopped by Ctrl-C"
     if isinstance(error, OutputClosed):
         return READER_GONE, ""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return STOPPED_BY_FAILURE, "there is not enough memory; try a smaller --batch or --size"
     if isinstance(error, OSError):
         where = f": {error.filename}" if error.filename else ""
@@ -57,13 +57,6 @@ def _explained(error: BaseException) -> tuple[int, str]:
             return 2, f"{error.strerror}{where}"
     what = f"{type(error).__name__}: {_in_one_line(error)}"
     return OUR_FAULT, f"a fault of ours: {what}; please report it with what the same command prints with --debug"
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Python's, torch's on a GPU, and torch's on the processor, which has no class of its own."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _in_one_line(error: BaseException) -> str:

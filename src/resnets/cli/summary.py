@@ -9,10 +9,10 @@ from resnets.cli.terminal import Terminal, table
 
 def run(given: dict[str, Any], terminal: Terminal) -> int:
     from resnets.training.config import parse_size
-    from resnets.verbs.summary import summarise
+    from resnets.verbs.summary import summary
 
     size = parse_size(given["size"]) if "size" in given else None
-    result = summarise(given["model"], size=size, num_classes=given.get("classes"))
+    result = summary(given["model"], size=size, num_classes=given.get("classes"))
     if terminal.json:
         terminal.emit({**asdict(result), "seconds": terminal.seconds()})
         return 0

@@ -3,13 +3,10 @@
 import contextlib
 import json
 import logging
-import os
-import shutil
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnets.base.text import printable
@@ -177,17 +174,6 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         kind = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         self.terminal.remark(kind + printable(record.getMessage()))
-
-
-def own_command() -> list[str]:
-    """What to type to run this program again, as it was run this time."""
-    program = Path(sys.argv[0])
-    if (program.parent.name, program.name) == ("resnets", "__main__.py"):
-        return [sys.executable, "-m", "resnets"]
-    found = shutil.which("resnets")
-    if program.name != "resnets" or (found is not None and os.path.samefile(found, program)):
-        return ["resnets"]
-    return [str(program)]
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:

@@ -1,17 +1,17 @@
 """`resnets train`."""
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnets.base.errors import UsageError
 from resnets.base.options import flag_of
+from resnets.base.program import command_line
 from resnets.base.text import printable
 from resnets.cli.commands import Argument, Command, Option, options_of
 from resnets.cli.figures import headline
 from resnets.cli.live import watching
-from resnets.cli.terminal import Terminal, own_command
+from resnets.cli.terminal import Terminal
 from resnets.training.config import RESUMABLE, TrainConfig, read_config
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def closing(finished: "Run") -> list[str]:
             f"left out: {finished.left_out:,} files, named in {shown(finished.path / 'manifest.parquet')}"
         )
     picture = _a_picture(finished.path)
-    command = [*own_command(), "predict", str(finished.model), PLACEHOLDER if picture is None else str(picture)]
-    return [*lines, f"model:    {shown(finished.model)}", f"predict:  {printable(shlex.join(command))}"]
+    command = command_line("predict", str(finished.model), PLACEHOLDER if picture is None else str(picture))
+    return [*lines, f"model:    {shown(finished.model)}", f"predict:  {printable(command)}"]
 
 
 def shown(path: Path) -> str:

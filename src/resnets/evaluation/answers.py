@@ -80,8 +80,8 @@ def write_predictions(predictions: Iterable[Prediction], form: Format, target: P
     if form == "parquet":
         if not isinstance(target, Path):
             raise UsageError("--format parquet needs a file to write to: give --out FILE.parquet")
-        with replacing(target) as beside:
-            _write_parquet(predictions, beside)
+        with replacing(target) as beside, beside.open("wb") as stream:  # Arrow takes no path that is not UTF-8
+            _write_parquet(predictions, stream)
     elif isinstance(target, Path):
         with replacing(target) as beside, beside.open("wb") as stream:
             _write_lines(predictions, form, stream)
@@ -122,7 +122,7 @@ def _write_lines(predictions: Iterable[Prediction], form: Format, stream: Binary
 
 def _write_csv(predictions: Iterable[Prediction], stream: BinaryIO) -> None:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for prediction in predictions:
         for row in _rows(prediction):
@@ -137,7 +137,7 @@ def _flush(text: io.StringIO, stream: BinaryIO) -> None:
     text.truncate()
 
 
-def _write_parquet(predictions: Iterable[Prediction], path: Path) -> None:
+def _write_parquet(predictions: Iterable[Prediction], stream: BinaryIO) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -154,7 +154,7 @@ def _write_parquet(predictions: Iterable[Prediction], path: Path) -> None:
         }
     )
     rows = (_parquet_row(row) for prediction in predictions for row in _rows(prediction))
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(stream, schema) as writer:
         while group := list(islice(rows, GROUP)):
             columns = zip(*group, strict=True)
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]

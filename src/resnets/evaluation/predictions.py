@@ -102,15 +102,16 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
         "heads": {name: answers.head.to_json() for name, answers in predictions.heads.items()},
     }
     table = pa.table(columns).replace_schema_metadata({KEY: json.dumps(about).encode()})
-    with replacing(path) as beside:
-        pq.write_table(table, beside)
+    with replacing(path) as beside, beside.open("wb") as handle:  # Arrow takes no path that is not UTF-8
+        pq.write_table(table, handle)
 
 
 def load_predictions(path: Path) -> Predictions:
     """Read the table back. Raises DataError where the file is not one of ours, or of a later version."""
     where = printable(str(path))
     try:
-        table = pq.ParquetFile(path).read()
+        with path.open("rb") as handle:
+            table = pq.ParquetFile(handle).read()
         about = json.loads((table.schema.metadata or {})[KEY])
         if about["format"] > FORMAT:
             raise DataError(f"{where} was written by a later version of resnets; update resnets to read it")

@@ -23,9 +23,7 @@ class Backbone(nn.Module):
 
     def __init__(self, network: str | ResNetSpec | ResNet, *, output_stride: int | None = None) -> None:
         super().__init__()
-        network = network if isinstance(network, ResNet) else build(network, heads=None)
-        stride = network.spec.output_stride if output_stride is None else output_stride
-        self.network = respecified(network, replace(network.spec, heads=(), output_stride=stride))
+        self.network = body(network, output_stride=output_stride)
         self.spec = self.network.spec
         self.channels = {name: channels for name, (channels, _) in self.spec.maps().items()}
         self.strides = {name: stride for name, (_, stride) in self.spec.maps().items()}
@@ -35,8 +33,11 @@ class Backbone(nn.Module):
         return self.network.maps(images)
 
 
-def features(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """The maps of `model` by name (see `Backbone`), in the mode it is in. Raises UsageError for other modules."""
+def features(model: object, images: Tensor) -> dict[str, Tensor]:
+    """The maps by name (see `Backbone`) of a network, or of what has one as `network`, in the mode it is in.
+
+    Raises UsageError for anything else.
+    """
     network = getattr(model, "network", model)
     if not isinstance(network, ResNet):
         raise UsageError(
@@ -45,10 +46,12 @@ def features(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return network.maps(images)
 
 
-def respecified(network: ResNet, spec: ResNetSpec) -> ResNet:
-    """The same tensors under a spec that differs in heads (left out), output_stride, dropout or drop_path."""
+def body(network: str | ResNetSpec | ResNet, *, output_stride: int | None = None) -> ResNet:
+    """A network without heads; a given one's tensors are shared. output_stride: see `Backbone`."""
+    network = network if isinstance(network, ResNet) else build(network, heads=None)
+    stride = network.spec.output_stride if output_stride is None else output_stride
     with torch.device("meta"):
-        other = ResNet(spec)
-    have, wanted = network.state_dict(keep_vars=True), other.state_dict()
-    other.load_state_dict({name: have[name] for name in wanted}, assign=True)
+        other = ResNet(replace(network.spec, heads=(), output_stride=stride))
+    tensors = network.state_dict(keep_vars=True)
+    other.load_state_dict({name: tensors[name] for name in other.state_dict()}, assign=True)
     return other.train(network.training)

@@ -128,9 +128,8 @@ def parameters_about(spec: "ResNetSpec") -> int:
             count += place.inner * (place.channels + place.out) + 9 * place.inner**2 // spec.groups
         else:
             count += 9 * place.out * (place.channels + place.out)
-    features = place.out * (1 + spec.hidden)
     classes = sum(classes for _, classes in spec.heads)
-    return count + features + classes * (spec.hidden or place.out)
+    return count + spec.features * spec.hidden + (spec.hidden or spec.features) * classes
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from resnets.base.errors import ModelFileError
 from resnets.networks import limits
-from resnets.networks.backbone import Backbone
+from resnets.networks.backbone import body
 from resnets.networks.layers import conv, norm, norm_act
 from resnets.networks.resnet import ResNet, build
 from resnets.networks.spec import ResNetSpec
@@ -56,28 +56,27 @@ class UNet(nn.Module):
 
     def __init__(self, encoder: str | ResNetSpec | ResNet, num_classes: int, *, width: int = LAST_WIDTH) -> None:
         super().__init__()
-        self.encoder = Backbone(encoder)
-        spec = self.encoder.spec
-        self.spec = UNetSpec(encoder=spec, classes=num_classes, width=width)
-        *skips, self.deepest = [name for name in self.encoder.channels if name != "pooled"]
+        self.encoder = body(encoder)
+        self.spec = UNetSpec(encoder=self.encoder.spec, classes=num_classes, width=width)
+        maps = self.encoder.spec.maps()
+        *skips, self.deepest, _ = maps
         self.skips: list[str | None] = [*reversed(skips)]
-        if self.encoder.strides["stem"] > 1:
+        if maps["stem"][1] > 1:
             self.skips.append(None)  # one more step, from half the pictures' size to the whole
-        self.stride = max(self.encoder.strides.values())
-        channels, steps = self.encoder.channels[self.deepest], []
+        channels, self.stride = maps[self.deepest]
+        self.decoder = nn.ModuleList()
         for number, skip in enumerate(self.skips, 1):
             out = width * 2 ** (len(self.skips) - number)
-            beside = self.encoder.channels[skip] if skip else 0
-            steps.append(UpStep(spec, channels + beside, out))
+            beside = maps[skip][0] if skip else 0
+            self.decoder.append(UpStep(self.encoder.spec, channels + beside, out))
             channels = out
-        self.decoder = nn.ModuleList(steps)
         self.head = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> logits (B, K, H, W), for any H and W: padded by their edges, and cropped back."""
         height, width = images.shape[-2:]
         padding = (0, -width % self.stride, 0, -height % self.stride)
-        maps = self.encoder(nn.functional.pad(images, padding, mode="replicate"))
+        maps = self.encoder.maps(nn.functional.pad(images, padding, mode="replicate"))
         x = maps[self.deepest]
         for step, skip in zip(self.decoder, self.skips, strict=True):
             x = step(x, maps[skip] if skip else None)

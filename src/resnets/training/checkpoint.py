@@ -110,10 +110,14 @@ def _read(folder: Path) -> Checkpoint:
     best = folder / "best.safetensors"
     return Checkpoint(
         step=state.pop("step"),
-        tensors={role: safetensors.torch.load_file(folder / f"{role}.safetensors") for role in roles},
+        tensors={role: _tensors(folder / f"{role}.safetensors") for role in roles},
         state=state,
         best=best if best.exists() else None,
     )
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load(path.read_bytes())  # load_file takes no path that is not UTF-8
 
 
 def _damage(folder: Path) -> str | None:

@@ -7,6 +7,7 @@ This module imports no torch, so that the command line can show its help at once
 
 import dataclasses
 import json
+import os
 import re
 import tomllib
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from typing import Any, Literal
 from resnets.base.errors import UsageError
 from resnets.base.files import write_text
 from resnets.base.options import flag_of, from_mapping, option
+from resnets.data.names import displayed
 
+BYTES = "bytes"  # the table of config.toml for names that are not UTF-8
 RESUMABLE = ("epochs", "threads", "track", "exact")  # what may be given together with --resume
 
 
@@ -24,82 +27,94 @@ RESUMABLE = ("epochs", "threads", "track", "exact")  # what may be given togethe
 class TrainConfig:
     """All options of `resnets.train`; every one has a default that is chosen and printed."""
 
-    # the network
-    model: str | None = option(None, "the network's name; `resnets models` lists them")
-    weights: str | None = option(None, "start from these weights: a file, or none")
+    model: str | None = option(None, "the network's name; `resnets models` lists them", group="The network")
+    weights: str | None = option(None, "start from these weights: a file, or none", group="The network")
     stem: Literal["own", "imagenet", "small"] | None = option(
-        None, "first layers: the network's own, imagenet (7x7 stride 2, pooling) or small (3x3 stride 1)"
+        None,
+        "first layers: the network's own, imagenet (7x7 stride 2, pooling) or small (3x3 stride 1)",
+        group="The network",
     )
-    zero_last: bool = option(True, "start every block as the identity: last norm scale 0")
+    zero_last: bool = option(True, "start every block as the identity: last norm scale 0", group="The network")
 
-    # the picture
-    size: str | None = option(None, "the network's input in pixels: N or HxW")
-    channels: Literal["grey", "rgb", "rgba"] | None = option(None, "the channels pictures are converted to")
+    size: str | None = option(None, "the network's input in pixels: N or HxW", group="The picture")
+    channels: Literal["grey", "rgb", "rgba"] | None = option(
+        None, "the channels pictures are converted to", group="The picture"
+    )
     resize: Literal["crop", "squash"] | None = option(
-        None, "keep the aspect ratio and crop, or squash to the size"
+        None, "keep the aspect ratio and crop, or squash to the size", group="The picture"
     )
     normalize: Literal["imagenet", "half", "measured"] | None = option(
-        None, "mean and deviation: ImageNet's, 0.5, or measured on the training pictures"
+        None, "mean and deviation: ImageNet's, 0.5, or measured on the training pictures", group="The picture"
     )
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = option(
-        None, "how pictures are resized (antialiased)"
+        None, "how pictures are resized (antialiased)", group="The picture"
     )
 
-    # how long
-    epochs: int | None = option(None, "passes over the training pictures")
-    batch: int | None = option(None, "pictures a step")
-    accumulate: int = option(1, "parts a batch is computed in, to save memory (batch norm sees a part)")
-    early_stop: int | None = option(None, "stop after this many epochs without a better validation figure")
+    epochs: int | None = option(None, "passes over the training pictures", group="How long")
+    batch: int | None = option(None, "pictures a step", group="How long")
+    accumulate: int = option(
+        1, "parts a batch is computed in, to save memory (batch norm sees a part)", group="How long"
+    )
+    early_stop: int | None = option(
+        None, "stop after this many epochs without a better validation figure", group="How long"
+    )
 
-    # the update
-    optimizer: Literal["sgd", "adam", "adamw"] | None = option(None, "sgd has Nesterov momentum")
-    lr: float | None = option(None, "peak learning rate")
-    momentum: float = option(0.9, "momentum of sgd, first beta of adam and adamw")
-    weight_decay: float | None = option(None, "weight decay; norms and biases have none")
-    schedule: Literal["cosine", "step", "one-cycle", "constant"] | None = option(None, "the course of the rate")
-    warmup: float | None = option(None, "epochs over which the rate rises to its peak")
+    optimizer: Literal["sgd", "adam", "adamw"] | None = option(
+        None, "sgd has Nesterov momentum", group="The update"
+    )
+    lr: float | None = option(None, "peak learning rate", group="The update")
+    momentum: float = option(0.9, "momentum of sgd, first beta of adam and adamw", group="The update")
+    weight_decay: float | None = option(None, "weight decay; norms and biases have none", group="The update")
+    schedule: Literal["cosine", "step", "one-cycle", "constant"] | None = option(
+        None, "the course of the rate", group="The update"
+    )
+    warmup: float | None = option(None, "epochs over which the rate rises to its peak", group="The update")
     decay_at: tuple[float, ...] = option(
-        (0.5, 0.75), "step schedule: shares of the run after which the rate drops"
+        (0.5, 0.75), "step schedule: shares of the run after which the rate drops", group="The update"
     )
-    decay_factor: float = option(0.1, "step schedule: what the rate is multiplied by")
-    label_smoothing: float | None = option(None, "share of the target spread over all classes")
-    clip: float | None = option(None, "largest gradient norm; larger ones are scaled down")
-    ema: float | None = option(None, "decay of the averaged weights that are validated and saved; 0 is off")
+    decay_factor: float = option(0.1, "step schedule: what the rate is multiplied by", group="The update")
+    label_smoothing: float | None = option(None, "share of the target spread over all classes", group="The update")
+    clip: float | None = option(None, "largest gradient norm; larger ones are scaled down", group="The update")
+    ema: float | None = option(
+        None, "decay of the averaged weights that are validated and saved; 0 is off", group="The update"
+    )
 
-    # augmentation
     augment: Literal["none", "pad-crop", "rrc"] | None = option(
-        None, "geometry: pad and crop, random resized crop, or none"
+        None, "geometry: pad and crop, random resized crop, or none", group="Augmentation"
     )
-    pad: int | None = option(None, "pad and crop: pixels a side")
-    scale: float | None = option(None, "random resized crop: smallest share of the picture's area")
-    flip: bool | None = option(None, "mirror half of the pictures")
-    colour: float | None = option(None, "strength of brightness, contrast and saturation changes; 0 is off")
+    pad: int | None = option(None, "pad and crop: pixels a side", group="Augmentation")
+    scale: float | None = option(
+        None, "random resized crop: smallest share of the picture's area", group="Augmentation"
+    )
+    flip: bool | None = option(None, "mirror half of the pictures", group="Augmentation")
+    colour: float | None = option(
+        None, "strength of brightness, contrast and saturation changes; 0 is off", group="Augmentation"
+    )
     policy: Literal["none", "randaugment", "trivialaugment"] | None = option(
-        None, "a published augmentation policy"
+        None, "a published augmentation policy", group="Augmentation"
     )
-    erasing: float | None = option(None, "share of pictures with a random rectangle erased")
-    mixup: float | None = option(None, "alpha of mixup; 0 is off")
-    cutmix: float | None = option(None, "alpha of cutmix; 0 is off")
+    erasing: float | None = option(None, "share of pictures with a random rectangle erased", group="Augmentation")
+    mixup: float | None = option(None, "alpha of mixup; 0 is off", group="Augmentation")
+    cutmix: float | None = option(None, "alpha of cutmix; 0 is off", group="Augmentation")
 
-    # the machine
-    device: str | None = option(None, "cpu, cuda, cuda:N or mps")
-    precision: Literal["fp32", "bf16"] | None = option(None, "precision of the step")
-    threads: int | None = option(None, "processor threads")
-    recalibrate: bool | None = option(None, "measure batch norm's statistics anew at the end")
+    device: str | None = option(None, "cpu, cuda, cuda:N or mps", group="The machine")
+    precision: Literal["fp32", "bf16"] | None = option(None, "precision of the step", group="The machine")
+    threads: int | None = option(None, "processor threads", group="The machine")
+    recalibrate: bool | None = option(None, "measure batch norm's statistics anew at the end", group="The machine")
 
-    # the data
-    classes: str | None = option(None, "a CSV or JSON file that maps class ids to shown names")
-    all_train: bool = option(False, "train on everything but the test part, to the last epoch, nothing chosen")
-    strict_data: bool = option(False, "a file that must be left out is an error")
+    classes: str | None = option(None, "a CSV or JSON file that maps class ids to shown names", group="The data")
+    all_train: bool = option(
+        False, "train on everything but the test part, to the last epoch, nothing chosen", group="The data"
+    )
+    strict_data: bool = option(False, "a file that must be left out is an error", group="The data")
 
-    # the run
-    seed: int = option(0, "seed of order, augmentation and initial weights")
-    name: str | None = option(None, "the run's folder under --runs")
-    runs: str = option("runs", "the folder that run folders are made in")
-    save_minutes: float = option(5.0, "minutes between checkpoints inside an epoch")
-    track: tuple[str, ...] = option((), "also log to: tensorboard, wandb")
-    project: str | None = option(None, "the project's name at the tracker")
-    exact: bool = option(False, "refuse a resume that cannot be exact")
+    seed: int = option(0, "seed of order, augmentation and initial weights", group="The run")
+    name: str | None = option(None, "the run's folder under --runs", group="The run")
+    runs: str = option("runs", "the folder that run folders are made in", group="The run")
+    save_minutes: float = option(5.0, "minutes between checkpoints inside an epoch", group="The run")
+    track: tuple[str, ...] = option((), "also log to: tensorboard, wandb", group="The run")
+    project: str | None = option(None, "the project's name at the tracker", group="The run")
+    exact: bool = option(False, "refuse a resume that cannot be exact", group="The run")
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "early_stop", "threads"):
@@ -172,14 +187,22 @@ def changed(config: TrainConfig) -> dict[str, Any]:
 def write_config(path: Path, *, data: str | None, asked: TrainConfig, resolved: TrainConfig) -> None:
     """Write `config.toml`: the resolved options, which repeat the run, then what was asked for.
 
-    data: where the pictures are, None where they were in memory.
+    data: where the pictures are, None where they were in memory. TOML holds no name that is not UTF-8: the bytes
+    of such stand in a table of their own, in hexadecimal.
     """
+    names = [field.name for field in dataclasses.fields(resolved) if field.name != "name"]  # it gets a new one
+    values = {"data": data, **{name: getattr(resolved, name) for name in names}}
+    raw = {name: os.fsencode(value).hex() for name, value in values.items() if _is_not_utf8(value)}
     lines = ["# resnets train --config THIS FILE repeats the run"]
-    lines += [f"data = {_toml(data)}", ""] if data is not None else ["# the data was in memory", ""]
-    for field in dataclasses.fields(resolved):
-        value = getattr(resolved, field.name)
-        if value is not None:
-            lines.append(f"{field.name} = {_toml(value)}")
+    lines += ["# the data was in memory"] if data is None else []
+    for name, value in values.items():
+        if value is not None and name not in raw:
+            lines.append(f"{name} = {_toml(value)}")
+        if name == "data":
+            lines.append("")
+    if raw:
+        lines += ["", f"[{BYTES}]  # names that are not UTF-8, in hexadecimal"]
+        lines += [f"{name} = {_toml(value)}" for name, value in raw.items()]
     lines += ["", "[asked]  # what was given by hand; all else above was chosen. This table is not read again."]
     lines += [f"{name} = {_toml(value)}" for name, value in changed(asked).items()]
     write_text(path, "\n".join(lines) + "\n")
@@ -198,19 +221,29 @@ def read_config(path: Path) -> tuple[str | None, dict[str, Any]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
     values.pop("asked", None)
+    try:
+        values |= {name: os.fsdecode(bytes.fromhex(text)) for name, text in values.pop(BYTES, {}).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path}: the table {BYTES} must give names in hexadecimal; {error}") from error
     data = values.pop("data", None)
     if data is not None and not isinstance(data, str):
         raise UsageError(f"{path}: data must be text, got {data!r}")
+    if isinstance(values.get("size"), int) and not isinstance(values["size"], bool):
+        values["size"] = str(values["size"])
     checked = from_mapping(TrainConfig, values, where=str(path))
     names = (key.replace("-", "_") for key in values)
     return data, {name: getattr(checked, name) for name in names}
+
+
+def _is_not_utf8(value: Any) -> bool:
+    return isinstance(value, str) and displayed(value) != value
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return json.dumps(displayed(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return repr(value)

@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from resnets.base.errors import DataError, UsageError
 from resnets.base.machine import cores, has_bf16_units, numeric_environment, pick_device
+from resnets.base.text import counted
 from resnets.data.augment.settings import Augment, default_augment
 from resnets.data.batches import batches_in_epoch
 from resnets.data.dataset import Data
 from resnets.labels import Head
+from resnets.networks import kernels
 from resnets.networks.spec import SMALL_PICTURE
 from resnets.networks.variants import variant
 from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -77,12 +79,6 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     rows = data.rows("train")
     pictures = {part: len(data.rows(part)) for part in ("train", "val", "test")}
     _refuse_unusable(data, len(rows))
-    if len(rows) < FEW_PICTURES:
-        log.warning(
-            "%d training pictures are few: under %d, figures say little and the network may learn them by heart",
-            len(rows),
-            FEW_PICTURES,
-        )
     reasons: list[str] = []
     size, same_size = _size(config, data, rows, reasons)
     facts = Facts(pictures=len(rows), size=size)
@@ -151,9 +147,22 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         steps_per_epoch=steps_per_epoch,
         steps=steps,
         warmup_steps=round(warmup * steps_per_epoch),
-        environment=numeric_environment(device=device, threads=threads, precision=precision, kernels="torch"),
+        environment=numeric_environment(
+            device=device, threads=threads, precision=precision, kernels=kernels.state()
+        ),
         reasons=tuple(reasons),
     )
+
+
+def warn_of_few(plan: Plan) -> None:
+    """Log a warning where there are few training pictures."""
+    count = plan.pictures["train"]
+    if count < FEW_PICTURES:
+        log.warning(
+            "%d training pictures are few: under %d, figures say little and the network may learn them by heart",
+            count,
+            FEW_PICTURES,
+        )
 
 
 def extend(plan: Plan, *, epochs: int) -> Plan:
@@ -173,10 +182,12 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 def plan_line(plan: Plan) -> str:
     """The one line that says what was chosen for this machine and data."""
     config = plan.config
+    epochs, steps = counted(config.epochs or 0, "epoch"), counted(plan.steps_per_epoch, "step")
     return (
-        f"{config.model} ({config.stem} stem), {config.size} px {config.channels}, {config.epochs} epochs of "
-        f"{plan.steps_per_epoch} steps, batch {config.batch}, {config.optimizer} lr {config.lr:g}, "
-        f"{config.precision} on {config.device}, {config.threads} threads: {'; '.join(plan.reasons)}"
+        f"{config.model} ({config.stem} stem), {config.size} px {config.channels}, {epochs} of {steps}, "
+        f"batch {config.batch}, {config.optimizer} lr {config.lr:g}, {config.precision} on {config.device}, "
+        f"{counted(config.threads or 1, 'thread')}, norms by {plan.environment['kernels']}: "
+        f"{'; '.join(plan.reasons)}"
     )
 
 

@@ -1,6 +1,5 @@
 """What a resume needs to know: the recorded plan, what may change in it, and what then makes it inexact."""
 
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,15 +7,18 @@ from typing import Any
 from resnets.base.errors import RunError, UsageError
 from resnets.base.machine import numeric_environment
 from resnets.base.options import flag_of
+from resnets.base.program import command_line
 from resnets.base.text import printable
 from resnets.data.manifest import Manifest
+from resnets.networks import kernels
 from resnets.training.config import RESUMABLE, TrainConfig, changed
 from resnets.training.plan import Plan, differences, extend
 from resnets.training.run import EVENTS, read_events
 
 
 def resume_command(run: Path) -> str:
-    return f"resnets train --resume {shlex.quote(str(run))}"
+    """What goes on with a run, as it can be typed here."""
+    return command_line("train", "--resume", str(run))
 
 
 def refuse_other_options(config: TrainConfig) -> None:
@@ -75,8 +77,7 @@ def changed_plan(plan: Plan, config: TrainConfig, run: Path, *, finished: bool) 
         plan = extend(plan, epochs=config.epochs)
     elif finished:
         raise RunError(
-            f"{run} is finished; extend it with: resnets train --resume {shlex.quote(str(run))} "
-            f"--epochs {2 * (plan.config.epochs or 1)}"
+            f"{run} is finished; extend it with: {resume_command(run)} --epochs {2 * (plan.config.epochs or 1)}"
         )
     asked = replace(
         plan.config, threads=config.threads or plan.config.threads, track=config.track or plan.config.track
@@ -85,7 +86,7 @@ def changed_plan(plan: Plan, config: TrainConfig, run: Path, *, finished: bool) 
         device=asked.device or "cpu",
         threads=asked.threads or 1,
         precision=asked.precision or "fp32",
-        kernels="torch",
+        kernels=kernels.state(),
     )
     return replace(plan, config=asked, environment=environment)
 

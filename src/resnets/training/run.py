@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import re
-import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 
 from resnets.base.errors import OutOfSpace, RunError, WorkStopped
 from resnets.base.files import sync
+from resnets.base.program import command_line
+from resnets.base.text import printable
 
 EVENTS, MODEL, CONFIG = "events.jsonl", "model.safetensors", "config.toml"
 MANIFEST, PREDICTIONS = "manifest.parquet", "predictions.parquet"
@@ -44,8 +45,20 @@ def refuse_taken(runs: Path, name: str) -> None:
     if (runs / name).exists():
         raise RunError(
             f"there is already a run named {name!r} in {runs}; "
-            f"give another --name, or go on with it: resnets train --resume {shlex.quote(str(runs / name))}"
+            f"give another --name, or go on with it: {command_line('train', '--resume', str(runs / name))}"
         )
+
+
+def refuse_unwritable(runs: Path) -> None:
+    """Raise RunError where no run folder could be made in `runs`; nothing is made."""
+    nearest = next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        reason = f"{printable(str(nearest))} is a file"
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        reason = f"{printable(str(nearest.absolute()))} cannot be written"
+    else:
+        return
+    raise RunError(f"cannot make a run folder in {runs}: {reason}; choose another with --runs")
 
 
 def plain_name(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from resnets.base.errors import DataError, UsageError
 from resnets.base.machine import cores, pick_device
-from resnets.base.text import printable, some
+from resnets.base.text import counted, printable, some
 
 if TYPE_CHECKING:
     from resnets.data.dataset import Data
@@ -69,7 +69,7 @@ class Evaluation:
             lines += ["", *_head_lines(name, figures)]
         if self.left_out:
             paths = [path for path, _ in self.left_out]
-            lines += ["", f"left out: {len(paths):,} files: {some(paths)}"]
+            lines += ["", f"left out: {counted(len(paths), 'file')}: {some(paths)}"]
         return "\n".join(lines)
 
 
@@ -105,6 +105,8 @@ def evaluate(
         raise UsageError(f"--batch must be at least 1, got {batch}")
     if out is not None and not Path(out).parent.is_dir():
         raise UsageError(f"cannot write {printable(str(out))}: its folder is not there; choose another --out")
+    if out is not None and Path(out).is_dir():
+        raise UsageError(f"cannot write {printable(str(out))}: it is a folder; choose another --out")
     model, opened = _opened(model, data, strict_data)
     matches = _matches(model, opened)
     part, rows = _rows(opened, split)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from resnets.networks.summary import Summary
 
 
-def summarise(
+def summary(
     model: str | Path, *, size: tuple[int, int] | None = None, num_classes: int | None = None
 ) -> "Summary":
     """What each layer of a named network, or of a model file's, gives, holds and costs.
@@ -20,19 +20,19 @@ def summarise(
     size: (height, width) in pixels; by default the model file's own, or what the network was made for.
     num_classes: of a named network. Raises UsageError for an unknown name, ModelFileError for a bad file.
     """
-    from resnets.networks.summary import summary
+    from resnets.networks.summary import summary as layers_of
 
     if model in VARIANTS or not _is_path(model):
         spec = variant(str(model))
         if num_classes is not None:
             spec = replace(spec, heads=((LABEL, num_classes),))
-        return summary(spec, size)
+        return layers_of(spec, size)
     if num_classes is not None:
         raise UsageError(f"{model} has classes of its own; a number of classes is for networks by name")
     from resnets.weights.loading import load
 
     loaded = load(model)
-    return summary(loaded.network, size or loaded.preprocess.size)
+    return layers_of(loaded.network, size or loaded.preprocess.size)
 
 
 def _is_path(model: str | Path) -> bool:

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from resnets._version import VERSION
-from resnets.base.errors import RunError, UsageError
+from resnets.base.errors import RunError, UsageError, WorkStopped, is_out_of_memory
 from resnets.data.dataset import Data, open_data
 from resnets.data.manifest import Manifest
 from resnets.evaluation.predict import threads_of
+from resnets.networks import kernels
 from resnets.networks.resnet import build
 from resnets.networks.variants import variant
 from resnets.preprocess import CHANNELS
@@ -24,7 +25,7 @@ from resnets.training.config import TrainConfig, read_config, write_config
 from resnets.training.finish import finish
 from resnets.training.gallery import Gallery
 from resnets.training.loop import OnEvent, Training
-from resnets.training.plan import Plan, make_plan, plan_line
+from resnets.training.plan import Plan, make_plan, plan_line, warn_of_few
 from resnets.training.recalibrate import unfold
 from resnets.training.resume import (
     changed_plan,
@@ -123,19 +124,24 @@ def _start(
     runs = Path(config.runs)
     if config.name is not None:
         folder.refuse_taken(runs, config.name)
+    folder.refuse_unwritable(runs)
+    if config.model is not None and network is None:
+        variant(config.model)  # a wrong name is told before the pictures are read
     opened = _open(data, config, progress)
-    with threads_of(config.threads):
+    with threads_of(config.threads), kernels.using(True):
         gallery = Gallery(opened, threads=config.threads, progress=progress)
         plan = make_plan(config, opened, measure=gallery.mean_std, foreign=network is not None)
         base = _network(plan) if network is None else network
         origin, line = _first_weights(base, plan, gallery)
         default = f"{folder.plain_name(opened.name)}-{folder.plain_name(plan.config.model or '')}"
         run = folder.new_run_folder(runs, name=config.name, default=default)
+        warn_of_few(plan)
         with folder.locked(run), listening(resume_command(run)) as stop:
             address = _lasting(data) if isinstance(data, str | Path) else None
             write_config(run / folder.CONFIG, data=address, asked=config, resolved=plan.config)
             opened.manifest.write(run / folder.MANIFEST)
             events = folder.Events(run / folder.EVENTS)
+            tell({"event": "note", "text": opened.summary()})
             tell(
                 events.append(
                     "plan", text=plan_line(plan), plan=plan.to_json(), data=opened.manifest.hash(), origin=origin
@@ -169,7 +175,7 @@ def _resume(
 ) -> Run:
     refuse_other_options(config)
     before = recorded(run)
-    with folder.locked(run), listening(resume_command(run)) as stop:
+    with folder.locked(run), kernels.using(True), listening(resume_command(run)) as stop:
         plan = changed_plan(before.latest, config, run, finished=before.finished)
         address, _ = read_config(run / folder.CONFIG)
         if data is None and address is None:
@@ -230,10 +236,18 @@ def _train_and_finish(training: Training, started: float) -> Run:
     training.trackers = trackers
     try:
         training.train()
-        split, evaluation = finish(training)
+        with kernels.using(False):  # figures are measured as `evaluate` measures them
+            split, evaluation = finish(training)
         trackers.summary(
             {f"{split}_{head}_top1": figures["top1"] for head, figures in evaluation["heads"].items()}
         )
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise WorkStopped(
+            f"there is not enough memory for this run; its state is kept, and {resume_command(run)} goes on where "
+            "there is more; or start a new run with a smaller --batch or --size, or with --accumulate 2"
+        ) from error
     finally:
         trackers.close()
     return Run(

@@ -1,6 +1,7 @@
 """Tensors from files of other programs: safetensors, and of what torch.save writes the tensors alone."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ def read_tensors(path: Path) -> TensorFile:
 def _from_safetensors(path: Path) -> TensorFile:
     header = read_header(path)
     try:
-        tensors = safetensors.torch.load_file(path)
+        tensors = safetensors.torch.load(path.read_bytes())  # load_file takes no path that is not UTF-8
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelFileError(
             f"{shown(path)} cannot be read: {printable(str(error))}; download it again"
@@ -78,7 +79,8 @@ def _from_safetensors(path: Path) -> TensorFile:
 
 def _from_torch(path: Path) -> TensorFile:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols: what matters is said below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelFileError(
             f"{shown(path)} holds more than tensors, and unpickling that could run code, so it is not opened"

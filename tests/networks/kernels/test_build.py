@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from resnets.networks import kernels
-from resnets.networks.kernels import build, norm
+from resnets.networks.kernels import build, switch
 from resnets.networks.kernels.build import AVX2_FLAGS, Kernels
 
 load = build.load.__wrapped__  # without its memory
@@ -28,7 +28,7 @@ def test_kernels_can_be_turned_off_from_outside(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_kernels_torch_is_taken_and_the_reason_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(norm, "load", lambda: "no C++ compiler found")
+    monkeypatch.setattr(switch, "load", lambda: "no C++ compiler found")
     x = torch.ones(2, 4, 3, 3).contiguous(memory_format=torch.channels_last).requires_grad_()
     with kernels.using(True):
         assert kernels.state() == "torch (no C++ compiler found)"
@@ -97,7 +97,7 @@ def test_narrower_instructions_compute_what_wider_ones_do(
         monkeypatch.setattr(build, "_instructions", lambda: ("narrow", flags))
         narrow = load()
         assert isinstance(narrow, Kernels)
-        monkeypatch.setattr(norm, "load", lambda: narrow)
+        monkeypatch.setattr(switch, "load", lambda: narrow)
         for ours, other in zip(made(), wide, strict=True):
             torch.testing.assert_close(ours, other, rtol=1e-5 if ours.dtype == torch.float32 else 0.01, atol=1e-5)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from resnets.base.errors import DataError
-from resnets.base.text import printable, some
+from resnets.base.text import counted, printable, some
 from resnets.data.decode import PREFIX_BYTES, DecodeError, sniff
 from resnets.data.names import displayed
 from resnets.data.source import MISSING, TEST, TRAIN, VAL, Listing, Picture, Traits
@@ -253,8 +253,8 @@ def _nothing(root: Path, found: _Found) -> str:
     where = printable(str(root))
     if found.rows:
         return (
-            f"{len(found.rows)} pictures in {where} stand outside class folders; put those of each class into a "
-            "folder of its own, or use `resnets predict` for pictures without classes"
+            f"{where} holds {counted(len(found.rows), 'picture')} outside class folders; put those of each class "
+            "into a folder of its own, or use `resnets predict` for pictures without classes"
         )
     folders = sorted(name for names in found.class_folders.values() for name in names)
     held = f"only empty folders ({some(folders)})" if folders else "no class folders"

@@ -170,9 +170,9 @@ def _part_of(path: Path) -> str | None:
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     """The file, with whatever goes wrong while it is read as a DataError."""
     try:
-        with pq.ParquetFile(path) as opened:
+        with path.open("rb") as handle, pq.ParquetFile(handle) as opened:  # Arrow takes no path that is not UTF-8
             yield opened
-    except (pa.ArrowException, OSError, UnicodeEncodeError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{printable(str(path))} is no Parquet file that can be read: {_brief(error)}") from error
 
 

@@ -1,4 +1,4 @@
-"""The fused steps' machine code: compiled from `norm.cpp` when it is first wanted, kept, loaded.
+"""The fused steps' machine code: compiled from `fused.cpp` when it is first wanted, kept, loaded.
 
 It shares torch's threads: the functions that start them are looked up in the library torch itself has loaded.
 """
@@ -23,7 +23,7 @@ from resnets.base.errors import UsageError
 from resnets.base.files import cache_folder, replacing
 from resnets.base.machine import bf16_units_in_words
 
-SOURCE = Path(__file__).with_name("norm.cpp")
+SOURCE = Path(__file__).with_name("fused.cpp")
 COMPILERS = ("g++", "c++", "clang++")
 BASE_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-Wno-psabi")
 AVX512_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
@@ -37,10 +37,20 @@ POINTER, INT, LONG, DOUBLE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctyp
 class Kernels:
     """The loaded functions, how many channels one vector holds, and what they are, for the plan line."""
 
-    forward: "ctypes._NamedFuncPointer"
-    backward: "ctypes._NamedFuncPointer"
+    norm_forward: "ctypes._NamedFuncPointer"
+    norm_backward: "ctypes._NamedFuncPointer"
+    pool_forward: "ctypes._NamedFuncPointer"
+    pool_backward: "ctypes._NamedFuncPointer"
     lanes: int
     name: str
+
+
+ARGUMENTS = {  # as `fused.cpp` has them at its end
+    "norm_forward": (INT, INT, LONG, LONG, INT, INT, DOUBLE, DOUBLE, *[POINTER] * 9),
+    "norm_backward": (INT, INT, LONG, LONG, INT, *[POINTER] * 9),
+    "pool_forward": (INT, INT, *[POINTER] * 4),
+    "pool_backward": (INT, INT, *[POINTER] * 4),
+}
 
 
 class _Missing(Exception):
@@ -61,15 +71,10 @@ def load() -> Kernels | str:
         return str(error)
     library.use_threads.argtypes = [POINTER] * 3
     library.use_threads(*threads)
-    library.norm_forward.argtypes = [INT, INT, LONG, LONG, INT, INT, DOUBLE, DOUBLE, *[POINTER] * 10]
-    library.norm_backward.argtypes = [INT, INT, LONG, LONG, INT, *[POINTER] * 10]
-    library.norm_forward.restype = library.norm_backward.restype = None
-    return Kernels(
-        forward=library.norm_forward,
-        backward=library.norm_backward,
-        lanes=library.lanes(),
-        name=f"{instructions}, {_short(compiler, version)}",
-    )
+    functions = {name: getattr(library, name) for name in ARGUMENTS}
+    for name, function in functions.items():
+        function.argtypes, function.restype = ARGUMENTS[name], None
+    return Kernels(**functions, lanes=library.lanes(), name=f"{instructions}, {_short(compiler, version)}")
 
 
 def _thread_functions() -> list[int | None]:
@@ -115,7 +120,7 @@ def _compiled(compiler: list[str], version: str, flags: tuple[str, ...]) -> Path
     folder = cache_folder("kernels")
     _check_private(folder)
     facts = (SOURCE.read_text(encoding="utf-8"), compiler, version, BASE_FLAGS, flags, torch.__version__)
-    path = folder / f"norm-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.so"
+    path = folder / f"fused-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.so"
     with _locked(folder / "lock"):
         if not path.exists():
             _compile([*compiler, *BASE_FLAGS, *flags], path)

@@ -1,60 +1,12 @@
-"""act(norm(x) + residual) as one step of autograd, where `norm.cpp` can run it."""
+"""act(norm(x) + residual) as one step of autograd, where `fused.cpp` can run it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as modules
 
-from resnets.base.errors import UsageError
-from resnets.networks.kernels.build import Kernels, load
-
-DTYPES = (torch.float32, torch.bfloat16)
-
-_on = False
-
-
-def use(on: bool) -> None:
-    """Whether `norm_act` takes the fused kernels where they can run, in this process from here on."""
-    global _on
-    _on = on
-
-
-@contextmanager
-def using(on: bool) -> Iterator[None]:
-    """`use` for the length of a block."""
-    before = _on
-    use(on)
-    try:
-        yield
-    finally:
-        use(before)
-
-
-def available(device: torch.device | str, dtype: torch.dtype) -> tuple[bool, str]:
-    """Whether the fused kernels run for this device and activations of this type, and if not why.
-
-    Builds them if need be, which takes some seconds once.
-    """
-    if torch.device(device).type != "cpu":
-        return False, f"the fused kernels are for the processor, not for {torch.device(device).type}"
-    if dtype not in DTYPES:
-        return (
-            False,
-            f"the fused kernels are for float32 and bfloat16, not for {str(dtype).removeprefix('torch.')}",
-        )
-    loaded = load()
-    return (False, loaded) if isinstance(loaded, str) else (True, "")
-
-
-def state() -> str:
-    """What computes norms on the processor now: `fused (AVX512-BF16, g++ 12.2.0)`, or `torch` and the reason."""
-    if not _on:
-        return "torch"
-    loaded = load()
-    return f"torch ({loaded})" if isinstance(loaded, str) else f"fused ({loaded.name})"
+from resnets.networks.kernels.build import Kernels
+from resnets.networks.kernels.switch import address, fits, kernels_for, refuse_second_derivatives, unhooked
 
 
 def norm_act(
@@ -64,12 +16,12 @@ def norm_act(
 
     Modules with hooks are called as they are, so that the hooks see what they expect.
     """
-    kernels = load() if _on and _fits(norm, x) else ""
-    if isinstance(kernels, str) or not isinstance(norm, nn.BatchNorm2d):
+    kernels = kernels_for(norm, x)
+    if kernels is None or type(norm) is not nn.BatchNorm2d or not _suits(norm, x):
         x = norm(x)
     else:
-        adds = residual is None or _same_layout(residual, x)
-        acts = adds and type(act) is nn.ReLU and _unhooked(act)
+        adds = residual is None or (fits(residual) and residual.dtype == x.dtype and residual.shape == x.shape)
+        acts = adds and type(act) is nn.ReLU and unhooked(act)
         x = _run(kernels, norm, x, residual if adds else None, acts)
         residual, act = None if adds else residual, None if acts else act
     if residual is not None:
@@ -77,61 +29,31 @@ def norm_act(
     return x if act is None else act(x)
 
 
-def _fits(norm: nn.Module, x: Tensor) -> bool:
+def _suits(norm: nn.BatchNorm2d, x: Tensor) -> bool:
+    """Float32 parameters for as many channels; torch's own step says what is wrong with one value a channel."""
+    values = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
     return (
-        type(norm) is nn.BatchNorm2d
-        and type(x) in (Tensor, nn.Parameter)
-        and x.device.type == "cpu"
-        and x.dtype in DTYPES
-        and x.dim() == 4
+        norm.affine
         and x.shape[1] == norm.num_features
-        and x.is_contiguous(memory_format=torch.channels_last)
-        and x.numel() > x.shape[1]  # torch's own step says what is wrong with a single value a channel
-        and all(_single(values) for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
-        and norm.affine
-        and _unhooked(norm)
-        and not torch.compiler.is_compiling()
-        and not torch._C._get_tracing_state()
-    )
-
-
-def _single(values: Tensor | None) -> bool:
-    return values is None or (
-        values.dtype == torch.float32 and values.device.type == "cpu" and values.is_contiguous()
-    )
-
-
-def _same_layout(residual: Tensor, x: Tensor) -> bool:
-    return (
-        type(residual) in (Tensor, nn.Parameter)
-        and residual.dtype == x.dtype
-        and residual.device == x.device
-        and residual.shape == x.shape
-        and residual.is_contiguous(memory_format=torch.channels_last)
-    )
-
-
-def _unhooked(module: nn.Module) -> bool:
-    return not (
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or modules._has_any_global_hook()  # type: ignore[no-untyped-call]
+        and x.numel() > x.shape[1]
+        and all(
+            value is None or (value.dtype == torch.float32 and value.device == x.device and value.is_contiguous())
+            for value in values
+        )
     )
 
 
 def _run(kernels: Kernels, norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
-    batch_statistics = norm.training or norm.running_mean is None
-    momentum = 0.0 if norm.momentum is None else norm.momentum
-    running_mean, running_var = norm.running_mean, norm.running_var
-    if norm.training and norm.track_running_stats and norm.num_batches_tracked is not None:
+    """As nn.BatchNorm2d.forward chooses its statistics, and what it does with them."""
+    updates = norm.training and norm.track_running_stats
+    momentum = norm.momentum or 0.0
+    if updates and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         if norm.momentum is None:  # a plain average over all batches
             momentum = 1.0 / float(norm.num_batches_tracked)
-    if norm.training and not norm.track_running_stats:
-        running_mean = running_var = None
-    options = (kernels, running_mean, running_var, batch_statistics, momentum, norm.eps, relu)
+    known = norm.running_mean is not None
+    running = (norm.running_mean, norm.running_var) if updates or not norm.training else (None, None)
+    options = (kernels, running, norm.training or not known, momentum, norm.eps, relu)
     y: Tensor = _NormAct.apply(x, residual, norm.weight, norm.bias, options)  # type: ignore[no-untyped-call]
     return y
 
@@ -143,54 +65,42 @@ class _NormAct(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, options: tuple[Any, ...]
     ) -> Tensor:
-        kernels, running_mean, running_var, batch_statistics, momentum, eps, relu = options
-        channels = x.shape[1]
-        y = torch.empty_like(x)
-        mean, invstd = torch.empty(2, channels)
-        mask = None
+        kernels, running, batch_statistics, momentum, eps, relu = options
+        y, mask = torch.empty_like(x), None
+        statistics = torch.empty(2, x.shape[1])  # mean, and 1 / standard deviation
         if relu and any(ctx.needs_input_grad):
             mask = torch.empty(-(-x.numel() // kernels.lanes) * kernels.lanes // 8, dtype=torch.uint8)
-        kernels.forward(
+        kernels.norm_forward(
             x.dtype == torch.bfloat16,
             torch.get_num_threads(),
             x.numel(),
-            channels,
+            x.shape[1],
             batch_statistics,
             relu,
             momentum,
             eps,
-            *map(_address, (x, residual, y, mask, weight, bias, running_mean, running_var, mean, invstd)),
+            *map(address, (x, residual, y, mask, weight, bias, *running, statistics)),
         )
-        ctx.save_for_backward(x, mask, weight, mean, invstd)
+        ctx.save_for_backward(x, mask, weight, statistics)
         ctx.kernels, ctx.batch_statistics = kernels, batch_statistics
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise UsageError(
-                "the fused kernels have no second derivatives (create_graph=True); "
-                "run the forward pass under resnets.networks.kernels.using(False)"
-            )
-        x, mask, weight, mean, invstd = ctx.saved_tensors
+        refuse_second_derivatives()
+        x, mask, weight, statistics = ctx.saved_tensors
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
-        to_x = torch.empty_like(x)
-        to_residual = None
+        to_x, to_weight, to_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+        to_residual, written = None, None
         if ctx.needs_input_grad[1]:
             to_residual = grad if mask is None else torch.empty_like(x)
-        to_weight, to_bias = torch.empty(2, x.shape[1])
-        ctx.kernels.backward(
+            written = None if mask is None else to_residual
+        ctx.kernels.norm_backward(
             x.dtype == torch.bfloat16,
             torch.get_num_threads(),
             x.numel(),
             x.shape[1],
             ctx.batch_statistics,
-            *map(_address, (grad, x, mask, weight, mean, invstd, to_x)),
-            None if mask is None else _address(to_residual),
-            *map(_address, (to_weight, to_bias)),
+            *map(address, (grad, x, mask, weight, statistics, to_x, written, to_weight, to_bias)),
         )
         return to_x, to_residual, to_weight, to_bias, None
-
-
-def _address(values: Tensor | None) -> int | None:
-    return None if values is None else values.data_ptr()

@@ -1,10 +1,10 @@
-// Batch norm with what surrounds it, y = relu((x - mean) * invstd * weight + bias + residual), and its gradient,
-// over channels-last memory: element e belongs to channel e % channels. Activations are float or bfloat16 (as 16
-// bits); statistics, parameters and their gradients are float, sums are float within a chunk and double across.
+// Steps of training on a processor, over channels-last memory: element e belongs to channel e % channels.
 //
-// Memory is walked in chunks of whole tiles; a tile holds a whole number of pictures' pixels and of vectors, so
-// channels that are no multiple of the lanes need no case of their own. Chunks depend on the shape alone and their
-// sums are combined in their order, so the result has the same bits at any number of threads.
+//   norm: y = relu((x - mean) * invstd * weight + bias + residual), and its gradient
+//   pool: the largest of each window, and its gradient
+//
+// Activations are float or bfloat16 (as 16 bits); statistics, parameters and their gradients are float. Every result
+// has the same bits at any number of threads.
 
 #include <cmath>
 #include <cstdint>
@@ -130,7 +130,11 @@ template <class F> void share(int threads, int64_t items, const F& work) {  // w
     start_team(task, &team, (unsigned)(threads < items ? threads : items), 0);
 }
 
-// ---- the walk over memory ----------------------------------------------------------------------------------------
+// ---- norm: the walk over memory -----------------------------------------------------------------------------------
+//
+// In chunks of whole tiles; a tile holds a whole number of pixels and of vectors, so channels that are no multiple of
+// the lanes need no case of their own. Chunks depend on the shape alone; sums are float within one, and double across
+// them, in their order.
 
 struct Walk {
     int64_t elements, channels, tile, chunk, chunks;
@@ -200,7 +204,7 @@ template <class F> void sums(const Walk& walk, double* a, double* b, const F& ch
     });
 }
 
-// ---- forward -------------------------------------------------------------------------------------------------------
+// ---- norm: forward -------------------------------------------------------------------------------------------------------
 
 constexpr int64_t GUESS = 8;  // pixels, spread over the batch, whose mean is taken off before squares are summed
 
@@ -292,7 +296,7 @@ void forward(const T* x, const T* residual, T* y, Bits* mask, const float* weigh
     run(walk, x, residual, y, mask, saved_mean, scale.data(), bias);
 }
 
-// ---- backward ------------------------------------------------------------------------------------------------------
+// ---- norm: backward ------------------------------------------------------------------------------------------------------
 
 template <class T, bool RELU, bool RESIDUAL>
 void gradients(const Walk& walk, const T* grad, const T* x, const Bits* mask, T* to_x, T* to_residual,
@@ -355,6 +359,114 @@ void backward(const T* grad, const T* x, const Bits* mask, const float* weight, 
     run(walk, grad, x, mask, to_x, to_residual, mean, by_grad.data(), by_x.data(), constant.data());
 }
 
+// ---- pool ----------------------------------------------------------------------------------------------------------
+
+struct Windows {
+    int64_t pictures, channels, height, width, out_height, out_width;
+    int64_t size[2], stride[2], padding[2];  // along the height, along the width
+};
+
+// The window's place in which the largest value stands is kept in a byte: row * width of the window + column.
+typedef uint8_t Bytes __attribute__((vector_size(LANES)));
+
+template <class F> INLINE void each_vector(int64_t channels, const F& work) {  // work(channel, Whole or Part)
+    int64_t c = 0;
+    for (; c + LANES <= channels; c += LANES) work(c, Whole{});
+    if (c < channels) work(c, Part{(int)(channels - c)});
+}
+
+INLINE void put_bytes(uint8_t* p, Ints v, Whole) {
+    Bytes bytes = __builtin_convertvector(v, Bytes);
+    std::memcpy(p, &bytes, sizeof bytes);
+}
+INLINE void put_bytes(uint8_t* p, Ints v, Part part) {
+    for (int i = 0; i < part.count; ++i) p[i] = (uint8_t)v[i];
+}
+INLINE Bits equal_bytes(const uint8_t* p, int value, Whole) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    return _mm_cmpeq_epi8_mask(_mm_loadu_si128((const __m128i*)p), _mm_set1_epi8((char)value));
+#elif defined(__AVX2__)
+    return (Bits)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadl_epi64((const __m128i*)p), _mm_set1_epi8((char)value)));
+#else
+    Bits bits = 0;
+    for (int i = 0; i < LANES; ++i) bits |= (Bits)(p[i] == value) << i;
+    return bits;
+#endif
+}
+INLINE Bits equal_bytes(const uint8_t* p, int value, Part part) {
+    Bits bits = 0;
+    for (int i = 0; i < part.count; ++i) bits |= (Bits)(p[i] == value) << i;
+    return bits;
+}
+
+// What one pixel looks at: where its channels begin, and its place in the window.
+struct Seen {
+    int64_t start;
+    int place;
+};
+
+template <class T> void largest(const Windows& w, int threads, const T* x, T* y, uint8_t* places) {
+    share(threads, w.pictures * w.out_height, [&](int64_t first, int64_t end) {
+        std::vector<Seen> window(w.size[0] * w.size[1]);
+        for (int64_t line = first; line < end; ++line) {
+            const int64_t picture = line / w.out_height * w.height, top = line % w.out_height * w.stride[0] - w.padding[0];
+            for (int64_t column = 0; column < w.out_width; ++column) {
+                const int64_t left = column * w.stride[1] - w.padding[1], out = (line * w.out_width + column) * w.channels;
+                int count = 0;
+                for (int64_t i = 0; i < w.size[0]; ++i)
+                    for (int64_t j = 0; j < w.size[1]; ++j)
+                        if (top + i >= 0 && top + i < w.height && left + j >= 0 && left + j < w.width)
+                            window[count++] = {((picture + top + i) * w.width + left + j) * w.channels,
+                                               (int)(i * w.size[1] + j)};
+                each_vector(w.channels, [&](int64_t c, auto lanes) {
+                    Vec most = lanes.get(x + window[0].start + c);
+                    Ints place = Ints{} + window[0].place;
+                    for (int k = 1; k < count; ++k) {
+                        Vec v = lanes.get(x + window[k].start + c);
+                        Ints larger = (v > most) | (v != v);
+                        most = larger ? v : most;
+                        place = larger ? Ints{} + window[k].place : place;
+                    }
+                    lanes.put(y + out + c, most);
+                    if (places) put_bytes(places + out + c, place, lanes);
+                });
+            }
+        }
+    });
+}
+
+// Each pixel of the input collects from the windows that it is in, so nothing is written twice.
+template <class T> void to_largest(const Windows& w, int threads, const T* grad, const uint8_t* places, T* to_x) {
+    auto first_window = [&](int axis, int64_t at) {
+        const int64_t from = at + w.padding[axis] - w.size[axis] + 1;
+        return from <= 0 ? 0 : (from + w.stride[axis] - 1) / w.stride[axis];
+    };
+    share(threads, w.pictures * w.height, [&](int64_t first, int64_t end) {
+        std::vector<Seen> windows(w.size[0] * w.size[1]);
+        for (int64_t line = first; line < end; ++line) {
+            const int64_t picture = line / w.height * w.out_height, row = line % w.height + w.padding[0];
+            const int64_t top = first_window(0, line % w.height);
+            for (int64_t column = w.padding[1]; column < w.width + w.padding[1]; ++column) {
+                const int64_t left = first_window(1, column - w.padding[1]);
+                int count = 0;
+                for (int64_t i = top; i < w.out_height && i * w.stride[0] <= row; ++i)
+                    for (int64_t j = left; j < w.out_width && j * w.stride[1] <= column; ++j)
+                        windows[count++] = {((picture + i) * w.out_width + j) * w.channels,
+                                            (int)((row - i * w.stride[0]) * w.size[1] + column - j * w.stride[1])};
+                T* to = to_x + (line * w.width + column - w.padding[1]) * w.channels;
+                each_vector(w.channels, [&](int64_t c, auto lanes) {
+                    Vec sum = {};
+                    for (int k = 0; k < count; ++k) {
+                        const int64_t at = windows[k].start + c;
+                        sum += keep(lanes.get(grad + at), equal_bytes(places + at, windows[k].place, lanes));
+                    }
+                    lanes.put(to + c, sum);
+                });
+            }
+        }
+    });
+}
+
 }  // namespace
 
 extern "C" {
@@ -369,24 +481,34 @@ int lanes() { return LANES; }
 
 void norm_forward(int is_bf16, int threads, int64_t elements, int64_t channels, int batch_statistics, int relu,
                   double momentum, double eps, const void* x, const void* residual, void* y, void* mask,
-                  const float* weight, const float* bias, float* running_mean, float* running_var, float* mean,
-                  float* invstd) {
+                  const float* weight, const float* bias, float* running_mean, float* running_var,
+                  float* statistics) {
     auto run = [&](auto kind) {
         using T = decltype(kind);
-        forward<T>((const T*)x, (const T*)residual, (T*)y, (Bits*)mask, weight, bias, running_mean, running_var, mean,
-                   invstd, Walk(elements, channels, sizeof(T), threads), batch_statistics, relu, momentum, eps);
+        forward<T>((const T*)x, (const T*)residual, (T*)y, (Bits*)mask, weight, bias, running_mean, running_var,
+                   statistics, statistics + channels, Walk(elements, channels, sizeof(T), threads), batch_statistics, relu, momentum, eps);
     };
     is_bf16 ? run(bf16{}) : run(float{});
 }
 
 void norm_backward(int is_bf16, int threads, int64_t elements, int64_t channels, int batch_statistics,
-                   const void* grad, const void* x, const void* mask, const float* weight, const float* mean,
-                   const float* invstd, void* to_x, void* to_residual, float* to_weight, float* to_bias) {
+                   const void* grad, const void* x, const void* mask, const float* weight,
+                   const float* statistics, void* to_x, void* to_residual, float* to_weight, float* to_bias) {
     auto run = [&](auto kind) {
         using T = decltype(kind);
-        backward<T>((const T*)grad, (const T*)x, (const Bits*)mask, weight, mean, invstd, (T*)to_x, (T*)to_residual,
-                    to_weight, to_bias, Walk(elements, channels, sizeof(T), threads), batch_statistics);
+        backward<T>((const T*)grad, (const T*)x, (const Bits*)mask, weight, statistics, statistics + channels, (T*)to_x,
+                    (T*)to_residual, to_weight, to_bias, Walk(elements, channels, sizeof(T), threads), batch_statistics);
     };
     is_bf16 ? run(bf16{}) : run(float{});
+}
+
+void pool_forward(int is_bf16, int threads, const Windows* windows, const void* x, void* y, void* places) {
+    is_bf16 ? largest<bf16>(*windows, threads, (const bf16*)x, (bf16*)y, (uint8_t*)places)
+            : largest<float>(*windows, threads, (const float*)x, (float*)y, (uint8_t*)places);
+}
+
+void pool_backward(int is_bf16, int threads, const Windows* windows, const void* grad, const void* places, void* to_x) {
+    is_bf16 ? to_largest<bf16>(*windows, threads, (const bf16*)grad, (const uint8_t*)places, (bf16*)to_x)
+            : to_largest<float>(*windows, threads, (const float*)grad, (const uint8_t*)places, (float*)to_x);
 }
 }

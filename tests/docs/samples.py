@@ -1,0 +1,140 @@
+"""Real output of the code for `docs/formats.md`: one epoch on digits, and what every verb prints of it."""
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from resnets.cli import app
+from resnets.weights.modelfile import describe
+from tests.docs.pages import ANYTHING, pretty
+
+Sample = dict[str, Any]
+
+# dicts whose keys are a data set's own, and lists that a page shows the beginning of: name -> how many
+OPEN = {"classes": 1}
+SHOWN = {"layers": 2, "models": 1, "left_out_files": 1}
+
+
+def command(*arguments: str, errors: bool = False) -> tuple[int, str]:
+    """Run `resnets ARGUMENTS`: its status and its stdout, with what it said on stderr if `errors`."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    other = stream if errors else io.StringIO()
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(other):
+        status = app(list(arguments))
+    stream.seek(0)
+    return status, stream.read()
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Work in `folder` on one core, as the pages do."""
+    import torch
+
+    before, threads = Path.cwd(), torch.get_num_threads()
+    processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    os.chdir(folder)
+    if processors is not None:
+        os.sched_setaffinity(0, {min(processors)})
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if processors is not None:
+            os.sched_setaffinity(0, processors)
+        os.chdir(before)
+
+
+def make_samples(folder: Path) -> dict[str, Sample | list[Sample]]:
+    """Name -> what the code writes or prints, from a run in `folder/runs/digits-resnet20`."""
+    with inside(folder):
+        Image.fromarray(np.full((8, 8), 200, dtype=np.uint8)).save("seven.png")
+        Path("notes.png").write_text("no picture")
+        run = Path("runs/digits-resnet20")
+        train = _json("train", "digits", "--epochs", "1")
+        evaluate = _json("evaluate", str(run), "digits", "--out", "answers.parquet")
+        predict = _lines("predict", str(run), "seven.png", "notes.png", "--top", "2")
+        written = _json("predict", str(run), "seven.png", "notes.png", "--out", "answers.csv", status=1)
+        state = json.loads((run / "checkpoint" / "step-9" / "state.json").read_text())
+        events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+        return {
+            "model": describe(run / "model.safetensors"),
+            "state": state,
+            "events": events,
+            "train": train,
+            "evaluate": evaluate,
+            "predict": predict,
+            "predict-out": written,
+            "models": _json("models"),
+            "summary": _json("summary", "resnet20"),
+        }
+
+
+def _json(*arguments: str, status: int = 0) -> Sample:
+    found, text = command(*arguments, "--json")
+    assert found == status, text
+    sample: Sample = json.loads(text)
+    return sample
+
+
+def _lines(*arguments: str) -> list[Sample]:
+    return [json.loads(line) for line in command(*arguments, "--json")[1].splitlines()]
+
+
+def shortened(value: Any, key: str = "") -> Any:
+    """The value as a page shows it: the first of many classes, layers and models; four digits of a number."""
+    if isinstance(value, dict):
+        kept = list(value.items())[: OPEN.get(key)]
+        return {name: shortened(part, name) for name, part in kept}
+    if isinstance(value, list):
+        return [shortened(part) for part in value[: SHOWN.get(key)]]
+    return float(f"{value:.4g}") if isinstance(value, float) and abs(value) < 1e6 else value
+
+
+def agrees(shown: Any, real: Any, key: str = "") -> bool:
+    """Whether a page's example has the keys and the kinds of values of what the code gives, at every depth.
+
+    Numbers are the run's own and are not compared; null may stand for a number.
+    """
+    if shown == ANYTHING:
+        return True
+    if isinstance(shown, dict) and isinstance(real, dict):
+        same = shown.keys() <= real.keys() if key in OPEN else shown.keys() == real.keys()
+        return same and all(agrees(part, real[name], name) for name, part in shown.items())
+    if isinstance(shown, list) and isinstance(real, list):
+        same = len(shown) <= len(real) if key in SHOWN else len(shown) == len(real)
+        return same and all(agrees(one, other) for one, other in zip(shown, real, strict=False))
+    if shown is None or real is None:
+        return not isinstance(shown or real, dict | list | str)
+    return _kind(shown) == _kind(real)
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__ if isinstance(value, bool | str | dict | list) else "number"
+
+
+def example(name: str, samples: Mapping[str, Any]) -> str:
+    """A sample in a fence, as the pages have it."""
+    sample = samples[name]
+    if name == "events":
+        sample = [brief(event) for event in sample if event["event"] != "step" or event["step"] == 0]
+    if isinstance(sample, list):
+        text = "\n".join(json.dumps(shortened(one), ensure_ascii=False) for one in sample)
+    else:
+        text = pretty(shortened(sample))
+    return f"```json\n{text}\n```"
+
+
+def brief(event: Sample) -> Sample:
+    """An event with `…` for what the page shows elsewhere: plan, origin and figures."""
+    return {key: ANYTHING if key in ("plan", "origin", "figures") else value for key, value in event.items()}
+
+
+EXAMPLES = ("model", "state", "events", "train", "evaluate", "predict", "predict-out", "models", "summary")
