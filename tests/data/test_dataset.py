@@ -88,7 +88,7 @@ def test_hymenoptera_with_planted_faults(
     assert {"train/ants/0013035.JPG", "train/ants/a png.jpg"} <= set(row)
     with pytest.raises(DecodeError, match="a truncated JPEG file"):  # only a full decode can know
         decode(data.read(row["train/ants/truncated.jpg"]))
-    with pytest.raises(DataError, match=r"has files to be left out \(3\), the first is 'train/ants/truncated in"):
+    with pytest.raises(DataError, match=r"has files to be left out \(4\), the first is 'train/ants/truncated in"):
         open_data(root, strict=True)
 
 

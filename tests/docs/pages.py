@@ -84,17 +84,17 @@ def table(headings: list[str], lines: list[list[str]]) -> str:
     )
 
 
-def pretty(value: Any, *, width: int = 100, indent: int = 0) -> str:
-    """JSON with a line for what fits into one."""
-    line = json.dumps(value)
-    if len(line) + indent <= width or not isinstance(value, dict | list) or not value:
+def pretty(value: Any, *, indent: int = 0, before: int = 0, width: int = 100) -> str:
+    """JSON with one line for what fits into it behind `before` letters."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(line) + indent + before <= width or not isinstance(value, dict | list) or not value:
         return line
-    inner = " " * (indent + 2)
+    inner = indent + 2
     if isinstance(value, dict):
-        parts = [
-            f"{json.dumps(key)}: {pretty(part, width=width - len(key) - 4, indent=indent + 2)}"
-            for key, part in value.items()
-        ]
-        return "{\n" + ",\n".join(inner + part for part in parts) + "\n" + " " * indent + "}"
-    parts = [pretty(part, width=width, indent=indent + 2) for part in value]
-    return "[\n" + ",\n".join(inner + part for part in parts) + "\n" + " " * indent + "]"
+        keys = [json.dumps(key) + ": " for key in value]
+        parts = [key + pretty(part, indent=inner, before=len(key)) for key, part in zip(keys, value.values(), strict=True)]
+    else:
+        parts = [pretty(part, indent=inner) for part in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    lines = ",\n".join(" " * inner + part for part in parts)
+    return f"{opening}\n{lines}\n{' ' * indent}{closing}"

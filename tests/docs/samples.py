@@ -19,7 +19,7 @@ Sample = dict[str, Any]
 
 # dicts whose keys are a data set's own, and lists that a page shows the beginning of: name -> how many
 OPEN = {"classes": 1}
-SHOWN = {"layers": 2, "models": 1, "left_out_files": 1}
+SHOWN = {"layers": 2}
 
 
 def command(*arguments: str, errors: bool = False) -> tuple[int, str]:
@@ -79,7 +79,7 @@ def make_samples(folder: Path) -> dict[str, Sample | list[Sample]]:
 
 def _json(*arguments: str, status: int = 0) -> Sample:
     found, text = command(*arguments, "--json")
-    assert found == status, text
+    assert found == status, f"resnets {arguments} ended with {found}"
     sample: Sample = json.loads(text)
     return sample
 
@@ -122,19 +122,27 @@ def _kind(value: Any) -> str:
 
 def example(name: str, samples: Mapping[str, Any]) -> str:
     """A sample in a fence, as the pages have it."""
-    sample = samples[name]
-    if name == "events":
-        sample = [brief(event) for event in sample if event["event"] != "step" or event["step"] == 0]
+    sample = shortened(brief(name, samples[name]))
     if isinstance(sample, list):
-        text = "\n".join(json.dumps(shortened(one), ensure_ascii=False) for one in sample)
+        text = "\n".join(json.dumps(one, ensure_ascii=False) for one in sample)
     else:
-        text = pretty(shortened(sample))
+        text = pretty(sample)
     return f"```json\n{text}\n```"
 
 
-def brief(event: Sample) -> Sample:
-    """An event with `…` for what the page shows elsewhere: plan, origin and figures."""
-    return {key: ANYTHING if key in ("plan", "origin", "figures") else value for key, value in event.items()}
+def brief(name: str, sample: Any) -> Any:
+    """A sample with `…` for what a page shows elsewhere or is long; of the steps the first."""
+    match name:
+        case "events":
+            events = [event for event in sample if event["event"] != "step" or event["step"] == 0]
+            long = ("plan", "origin", "figures")
+            return [{key: ANYTHING if key in long else value for key, value in one.items()} for one in events]
+        case "model":
+            parts = {part: {**one, "heads": ANYTHING} for part, one in sample["origin"]["figures"].items()}
+            return {**sample, "origin": {**sample["origin"], "figures": parts}}
+        case "evaluate":
+            return {**sample, "heads": ANYTHING}
+    return sample
 
 
-EXAMPLES = ("model", "state", "events", "train", "evaluate", "predict", "predict-out", "models", "summary")
+EXAMPLES = ("model", "state", "events", "train", "evaluate", "predict", "predict-out", "summary")

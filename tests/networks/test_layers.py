@@ -6,6 +6,7 @@ from torch import nn
 
 from resnets.networks.layers import Blur, ChannelAttention, DropPath, SqueezeExcite, join, norm, norm_act
 from resnets.networks.shortcuts import ZeroChannels
+from resnets.networks.stems import fold_channels
 from resnets.networks.variants import VARIANTS
 
 
@@ -76,3 +77,20 @@ def test_a_group_norm_has_32_groups_or_as_many_as_divide_the_channels(channels: 
     made = norm(VARIANTS["resnet50_gn"], channels)
     assert isinstance(made, nn.GroupNorm)
     assert made.num_groups == groups
+
+
+def test_a_stem_folded_to_grey_sees_a_grey_picture_as_the_stem_saw_it_in_colour() -> None:
+    weight, grey = torch.randn(8, 3, 7, 7), torch.rand(1, 1, 16, 16)
+    expected = nn.functional.conv2d(grey.expand(-1, 3, -1, -1), weight)
+    torch.testing.assert_close(
+        nn.functional.conv2d(grey, fold_channels(weight, 1)), expected, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_stem_folded_to_more_channels_takes_them_in_turn_and_keeps_its_outputs_size() -> None:
+    weight = torch.randn(8, 3, 3, 3)
+    folded = fold_channels(weight, 12)
+    assert torch.equal(folded[:, 4], weight[:, 1] / 4)
+    torch.testing.assert_close(folded.sum(1), weight.sum(1))
+    assert torch.equal(fold_channels(weight, 4)[:, 3], weight[:, 0] * 0.75)
+    assert fold_channels(weight, 3) is weight

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from resnets.base.errors import UsageError
+from resnets.networks.heads import head_name, module_name
 from resnets.networks.resnet import ResNet, build
 from resnets.networks.spec import ResNetSpec
 from resnets.networks.variants import VARIANTS
@@ -65,13 +66,15 @@ def test_several_heads_give_a_dict_in_the_specs_order(images: torch.Tensor) -> N
 
 
 def test_heads_may_have_any_name(images: torch.Tensor) -> None:
-    names = ["type", "a.b", "a%2Eb", "forward", "ক", "weight"]
+    names = ["type", "a.b", "a%2Eb", "forward", "ক", "training", "names", "weight", "label"]
     network = build(TINY, heads=dict.fromkeys(names, 2))
     assert list(network(images)) == names
+    assert [head_name(module_name(name)) for name in names] == names
     other = build(network.spec)
     other.load_state_dict(network.state_dict())
-    assert other.half().heads.training
-    assert len(network.state_dict()) == len(build(TINY, heads=None).state_dict()) + 2 * len(names)
+    assert list(torch.func.functional_call(other, dict(network.named_parameters()), images)) == names
+    assert other.type(torch.float64).heads(torch.rand(1, 16).double())["type"].dtype == torch.float64
+    assert {"heads.label.weight", "heads.a%2Eb.weight", "heads.%74ype.weight"} <= set(network.state_dict())
 
 
 def test_no_heads_give_pooled_features(images: torch.Tensor) -> None:

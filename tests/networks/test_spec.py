@@ -106,6 +106,8 @@ def test_json_with_sorted_keys_keeps_the_order_of_heads() -> None:
         ({"block": "basic", "stride_in": "1x1"}, "belong to bottlenecks"),
         ({"antialias": True, "stride_in": "1x1"}, "antialias goes with stride_in='3x3'"),
         ({"shortcut": "none"}, "zero_last must be False with shortcut='none'"),
+        ({"shortcut": "none", "zero_last": False, "drop_path": 0.1}, "drop_path must be 0 with shortcut='none'"),
+        ({"shortcut": "A", "stem_width": 512}, "adds channels and cannot take away any of the stem's 512"),
         ({"block": "dawn"}, "zero_last must be False with .* block='dawn'"),
         ({"block": "vanilla", "attention": "se"}, "attention, .* have no place in block='vanilla'"),
         ({"block": "vanilla", "shortcut": "A"}, "shortcut must be B .* with block='vanilla', got 'A'"),

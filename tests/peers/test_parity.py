@@ -15,6 +15,7 @@ from resnets.base.errors import UsageError
 from resnets.networks.convert import to_timm, to_torchvision
 from resnets.networks.resnet import ResNet, build
 from resnets.networks.spec import ResNetSpec
+from resnets.networks.stems import fold_channels
 from resnets.networks.variants import VARIANTS
 from tests.peers.references import (
     assembled,
@@ -24,6 +25,7 @@ from tests.peers.references import (
     names_in_timm,
     names_in_torchvision,
     their_state,
+    timm,
 )
 
 FLOAT64, FLOAT32 = 1e-8, 5e-4  # largest relative differences
@@ -127,3 +129,10 @@ def test_what_torchvision_cannot_build_is_refused_with_the_field(name: str, fiel
 def test_what_timm_cannot_build_is_refused_with_the_field(name: str, field: str) -> None:
     with pytest.raises(UsageError, match=f"timm has no network with {field}"):
         to_timm(build(name))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 12])
+def test_a_stem_is_folded_to_other_channels_as_timm_folds_it(channels: int) -> None:
+    weight = torch.randn(4, 3, 7, 7)
+    theirs = timm().models.adapt_input_conv(channels, weight)
+    torch.testing.assert_close(fold_channels(weight, channels), theirs)

@@ -183,6 +183,9 @@ def test_a_picture_that_turns_out_broken_is_left_out_named_and_stays_out(tmp_pat
     assert [event["path"] for event in left_out] == ["dark/3.png"]
     assert run.left_out == 1
     assert part in ("train", "val")
+    assert manifest.left_out() == {row: left_out[0]["reason"]}
+    again = train(resume=run.path, config=TrainConfig(epochs=4))
+    assert again.left_out == 1  # what the manifest says of it does not make it other data
 
 
 class Own(nn.Module):

@@ -175,8 +175,9 @@ def open_data(
 
     source: a name, a folder, a file, arrays, a dataset, or a Source (see `sources.find_source`).
     classes: a file of class ids and shown names (see `classes.read_class_names`).
-    strict: any file that would be left out is a DataError. all_train: keep no training pictures back for
-    validation where the source has none. for_training: False lets one class, or no training part, pass.
+    strict: every picture is decoded in full, and any file that would be left out is a DataError. all_train: keep
+    no training pictures back for validation where the source has none. for_training: False lets one class, or no
+    training part, pass.
     progress: called with (rows done, rows in all); download_progress with (what is done, bytes so far, in all).
     Raises UsageError for what does not exist, DataError where nothing can be used; both say what to try.
     """
@@ -184,7 +185,7 @@ def open_data(
     listing = opened.listing()
     if classes is not None:
         listing = replace(listing, heads=with_names(listing.heads, read_class_names(classes), where=str(classes)))
-    facts = examine(opened, listing, progress=progress)
+    facts = examine(opened, listing, in_full=strict, progress=progress)
     _leave_out_unlabelled(listing, facts)
     _refuse_left_out(opened, listing, facts, strict=strict)
     parts, seed = _divide(opened, listing, facts, all_train=all_train)

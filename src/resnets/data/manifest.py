@@ -8,9 +8,9 @@ mode (Pillow's), channels, format; a column a head with the class id; split; lef
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from resnets.base.errors import DataError
 from resnets.base.files import CONTENT_BYTES, content_hash, replacing
 from resnets.base.text import printable, some
-from resnets.data.decode import header
+from resnets.data.decode import decode, header
 from resnets.data.names import displayed, from_bytes, name_bytes
 from resnets.data.source import MISSING, PARTS, Listing, Picture, Source, Traits
 from resnets.labels import Head
@@ -103,6 +103,12 @@ class Manifest:
             digest.update(json.dumps(row).encode() + b"\n")
         return digest.hexdigest()
 
+    def leaving_out(self, reasons: Mapping[int, str]) -> "Manifest":
+        """The manifest with these rows left out as well: row -> reason."""
+        column = [reasons.get(row, reason) for row, reason in enumerate(self.table["left_out"].to_pylist())]
+        place = self.table.column_names.index("left_out")
+        return replace(self, table=self.table.set_column(place, "left_out", pa.array(column, pa.string())))
+
     def write(self, path: Path) -> None:
         """A whole file or nothing."""
         about = {
@@ -170,9 +176,10 @@ class Facts:
     left_out: dict[int, str] = field(default_factory=dict)
 
 
-def examine(source: Source, listing: Listing, *, progress: Progress | None = None) -> Facts:
-    """Read every row once, in threads: size, content, and what the header says. No pixel is unpacked.
+def examine(source: Source, listing: Listing, *, in_full: bool = False, progress: Progress | None = None) -> Facts:
+    """Read every row once, in threads: size, content, and what the header says.
 
+    in_full: also unpack every pixel, which finds files that are damaged behind their header.
     What cannot be used is left out with its reason; rows that the listing leaves out are read for size and content
     alone.
     """
@@ -191,7 +198,7 @@ def examine(source: Source, listing: Listing, *, progress: Progress | None = Non
     def look(start: int) -> int:
         stop = min(start + CHUNK, rows)
         for row in range(start, stop):
-            _look(source, row, facts)
+            _look(source, row, facts, in_full=in_full)
         return stop - start
 
     done = 0
@@ -206,13 +213,15 @@ def examine(source: Source, listing: Listing, *, progress: Progress | None = Non
     return facts
 
 
-def _look(source: Source, row: int, facts: Facts) -> None:
+def _look(source: Source, row: int, facts: Facts, *, in_full: bool) -> None:
     known = row in facts.left_out
     try:
         picture = source.read(row)
         facts.size[row], facts.content[row] = _identity(picture)
         if not known:
             about = header(picture)
+            if in_full:
+                decode(picture)
             facts.width[row], facts.height[row] = about.width, about.height
             facts.mode[row], facts.channels[row], facts.format[row] = about.mode, about.channels, about.format
     except DataError as error:

@@ -3,6 +3,8 @@
 Shapes: B pictures, F features, K classes.
 """
 
+from urllib.parse import unquote
+
 from torch import Tensor, nn
 
 from resnets.networks.spec import ResNetSpec
@@ -28,25 +30,26 @@ class ScaledLinear(nn.Linear):
 
 
 class Heads(nn.Module):
-    """Several heads on the same features: (B, F) -> {name: (B, K)}, in order.
-
-    A head may have any name, `type` or `a.b` too: a dot stands as `%2E` in the module's name, and the modules
-    are set without the check that refuses names which `nn.Module` itself has.
-    """
+    """Several heads on the same features: (B, F) -> {name: (B, K)}, in order."""
 
     def __init__(self, heads: dict[str, nn.Module]) -> None:
         super().__init__()
-        self.names = tuple(heads)
         for name, head in heads.items():
-            self._modules[module_name(name)] = head
+            self.add_module(module_name(name), head)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {name: head(x) for name, head in zip(self.names, self.children(), strict=True)}
+        return {head_name(name): head(x) for name, head in self.named_children()}
 
 
 def module_name(head: str) -> str:
-    """A head's name as a module's."""
-    return head.replace("%", "%25").replace(".", "%2E")
+    """A head's name as a module's: a dot, and the start of a name that `nn.Module` has itself, stand as %XX."""
+    name = head.replace("%", "%25").replace(".", "%2E")
+    return f"%{ord(name[0]):02X}{name[1:]}" if hasattr(nn.Module(), name) else name
+
+
+def head_name(module: str) -> str:
+    """What `module_name` made a module's name of."""
+    return unquote(module)
 
 
 def heads_of(spec: ResNetSpec) -> tuple[nn.Module | None, Heads | None]:

@@ -106,6 +106,15 @@ def _check_together(spec: "ResNetSpec") -> None:
             f"ResNetSpec.zero_last must be False with shortcut={spec.shortcut!r} and block={spec.block!r}: "
             "a branch that starts at zero would pass nothing on, or never learn"
         )
+    if spec.shortcut == "none" and spec.drop_path:
+        raise UsageError(
+            "ResNetSpec.drop_path must be 0 with shortcut='none': nothing leads around a dropped branch"
+        )
+    if spec.shortcut == "A" and spec.stem_channels > spec.stages()[0][0].out:
+        raise UsageError(
+            f"ResNetSpec.shortcut='A' adds channels and cannot take away any of the stem's {spec.stem_channels}; "
+            "choose shortcut='B'"
+        )
     if spec.pooled_stages and (spec.attention != "none" or spec.antialias or spec.output_stride or spec.drop_path):
         raise UsageError(
             f"ResNetSpec.attention, antialias, output_stride and drop_path have no place in block={spec.block!r}"

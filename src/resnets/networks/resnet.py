@@ -130,7 +130,9 @@ def block_at(spec: ResNetSpec, place: Place) -> nn.Module:
 def initialise(network: ResNet) -> None:
     """Convolutions as He et al. 2015b, fan out; where the spec says so, each branch's last scale is zero."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if (
+            isinstance(module, nn.Conv2d) and not module.weight.is_meta
+        ):  # drawing on meta costs a second of imports
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if network.spec.zero_last:
         for block in (block for stage in network.stages() for block in stage.children()):

@@ -3,6 +3,7 @@
 Shapes: B pictures, C channels coming in, S going out, H×W pixels.
 """
 
+import torch
 from torch import Tensor, nn
 
 from resnets.networks.layers import Blur, conv, norm, norm_act
@@ -64,3 +65,18 @@ def stem_pool(spec: ResNetSpec) -> nn.Module:
     if spec.antialias:
         return nn.Sequential(nn.MaxPool2d(3, 1, padding=1), Blur(2))
     return nn.MaxPool2d(3, 2, padding=1)
+
+
+def fold_channels(weight: Tensor, channels: int) -> Tensor:
+    """A trained first convolution for pictures of other channels: (S, C, k, k) -> (S, channels, k, k).
+
+    Grey gets the sum over the channels; otherwise they are taken in turn, scaled by C / channels, so that
+    outputs keep their size.
+    """
+    have = weight.shape[1]
+    if channels == have:
+        return weight
+    if channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    taken = torch.arange(channels, device=weight.device) % have
+    return weight[:, taken] * (have / channels)

@@ -104,7 +104,7 @@ class TrainConfig:
 
     classes: str | None = option(None, "a CSV or JSON file that maps class ids to shown names", group="The data")
     all_train: bool = option(
-        False, "train on everything but the test part, to the last epoch, nothing chosen", group="The data"
+        False, "keep no pictures back for validation; train to the last epoch, nothing chosen", group="The data"
     )
     strict_data: bool = option(False, "a file that must be left out is an error", group="The data")
 

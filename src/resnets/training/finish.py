@@ -34,6 +34,8 @@ def finish(training: Training) -> tuple[str | None, dict[str, Any]]:
     outputs = {part: outputs_of(training, model, part) for part in (VAL, TEST) if training.plan.pictures[part]}
     for found in outputs.values():
         training.note_bad(found.failed)
+    if training.position.bad:
+        training.data.manifest.leaving_out(training.position.bad).write(training.run / folder.MANIFEST)
     matches = match_heads(model.heads, training.data.heads)
     figures = {
         part: {

@@ -47,13 +47,16 @@ STEP_EVENTS_PER_EPOCH = 20
 class Position:
     """Where a run stands: the counters of a checkpoint.
 
-    step: steps done. epoch, batch: where the next step is. best: the highest validation figure and its epoch.
+    step: steps done. epoch, batch: where the next step is. loss, pictures: sums over this epoch so far.
+    best, best_epoch: the highest validation figure, and where it was.
     bad: row -> reason, pictures found unreadable during training. departures: why the run is no longer exact.
     """
 
     step: int = 0
     epoch: int = 0
     batch: int = 0
+    loss: float = 0.0
+    pictures: int = 0
     best: float | None = None
     best_epoch: int | None = None
     bad: dict[int, str] = field(default_factory=dict)
@@ -98,6 +101,8 @@ class Training:
         self.average = Average(self.network, config.ema) if config.ema else None
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
         self.position = Position()
+        wide = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no double precision
+        self.loss = torch.zeros((), dtype=wide, device=self.device)  # of the epoch so far, summed
         self.saved_at = time.monotonic()
         self.shown_at = 0.0
 
@@ -110,6 +115,7 @@ class Training:
         if self.average is not None:
             self.average.network.load_state_dict(checkpoint.tensors["average"])
         self.position = Position.from_json(checkpoint.state["position"])
+        self.loss.fill_(self.position.loss)
         model = self.run / folder.MODEL
         model.unlink(missing_ok=True)
         if checkpoint.best is not None:  # a later best, if there was one, is superseded with its steps
@@ -120,6 +126,7 @@ class Training:
         tensors = {"network": self.network.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
         if self.average is not None:
             tensors["average"] = self.average.network.state_dict()
+        self.position.loss = self.loss.item()
         state = {"position": asdict(self.position), "events_length": self.events.length()}
         save_checkpoint(
             self.run, step=self.position.step, tensors=tensors, state=state, best=self.run / folder.MODEL
@@ -140,7 +147,7 @@ class Training:
             started = time.monotonic()
             figures = self.train_epoch()
             self.position.epoch += 1
-            self.position.batch = 0
+            self.position.batch, self.position.pictures, self.loss = 0, 0, torch.zeros_like(self.loss)
             figures |= self.validate()
             self.trackers.log(self.position.step, {"epoch": self.position.epoch, **figures})
             self.record(
@@ -159,8 +166,7 @@ class Training:
         """The rest of the epoch the run stands in; gives the mean training loss and the rate of pictures."""
         plan, position, config = self.plan, self.position, self.plan.config
         self.network.train()
-        started, pictures = time.monotonic(), 0
-        total = torch.zeros((), device=self.device)
+        started, before = time.monotonic(), position.pictures
         batches = training_batches(
             self.pictures,
             augment=plan.augment,
@@ -178,18 +184,20 @@ class Training:
                     raise self.nothing_readable(batch)
                 if len(batch.rows) > 1:  # batch norm cannot train on one picture
                     record = self.step(batch)
-                    total += record.loss * record.pictures
-                    pictures += record.pictures
+                    self.loss += (
+                        record.loss.to(self.loss.dtype) * record.pictures
+                    )  # stays on the device until it is asked for
+                    position.pictures += record.pictures
                 position.step += 1
                 position.batch += 1
-                self.show(started, pictures, batches.waited_seconds)
+                self.show(started, position.pictures - before, batches.waited_seconds)
                 if time.monotonic() - self.saved_at > config.save_minutes * 60:
                     self.save()
                 self.end_if_asked()
         seconds = max(1e-9, time.monotonic() - started)
         return {
-            "loss": total.item() / max(1, pictures),
-            "images_per_second": round(pictures / seconds, 1),
+            "loss": self.loss.item() / max(1, position.pictures),
+            "images_per_second": round((position.pictures - before) / seconds, 1),
             "waiting": round(batches.waited_seconds / seconds, 4),
         }
 

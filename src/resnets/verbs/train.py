@@ -37,6 +37,7 @@ from resnets.training.resume import (
 )
 from resnets.training.signals import listening
 from resnets.training.tracking import check_trackers, open_trackers
+from resnets.training.watch import is_interactive, show
 from resnets.weights.loading import initialise
 from resnets.weights.modelfile import LICENCE, RECEIPT, Model, load
 
@@ -95,7 +96,8 @@ def train(
         it is only needed where the run's data was in memory.
     config: the options; with `resume` only epochs, threads, track and exact.
     network: a module of your own, (B, C, H, W) to (B, classes), trained in place of a named one.
-    on_event: called with each event of the run as it happens (`events.jsonl` has the same, and more fields).
+    on_event: called with each event of the run as it happens (`events.jsonl` has the same, and more fields). Without
+        it a notebook or a prompt is shown a line an epoch, and a script nothing.
     on_progress: called while pictures are read, with what is done, how many, and of how many.
 
     Ctrl-C and SIGTERM save and raise Interrupted, whose message has the command that resumes. Raises UsageError,
@@ -104,7 +106,7 @@ def train(
     config = config or TrainConfig()
     started = time.monotonic()
     check_trackers(config.track)
-    tell = on_event or (lambda event: None)
+    tell = on_event or (show if is_interactive() else lambda event: None)
     progress = on_progress or (lambda label, done, total: None)
     if resume is not None:
         return _resume(data, Path(resume), config, network, tell, progress, started)
