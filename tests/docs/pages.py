@@ -79,9 +79,7 @@ def fits(expected: str, output: str) -> bool:
 def table(headings: list[str], lines: list[list[str]]) -> str:
     """A Markdown table."""
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join(
-        "| " + " | ".join(cells) + " |" for cells in [headings, ["---"] * len(headings), *escaped]
-    )
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [headings, ["---"] * len(headings), *escaped])
 
 
 def pretty(value: Any, *, indent: int = 0, before: int = 0, width: int = 100) -> str:
@@ -92,7 +90,10 @@ def pretty(value: Any, *, indent: int = 0, before: int = 0, width: int = 100) ->
     inner = indent + 2
     if isinstance(value, dict):
         keys = [json.dumps(key) + ": " for key in value]
-        parts = [key + pretty(part, indent=inner, before=len(key)) for key, part in zip(keys, value.values(), strict=True)]
+        parts = [
+            key + pretty(part, indent=inner, before=len(key))
+            for key, part in zip(keys, value.values(), strict=True)
+        ]
     else:
         parts = [pretty(part, indent=inner) for part in value]
     opening, closing = "{}" if isinstance(value, dict) else "[]"

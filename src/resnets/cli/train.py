@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnets.base.errors import UsageError
+from resnets.base.machine import keep_freed_memory
 from resnets.base.options import flag_of
 from resnets.base.program import command_line
 from resnets.base.text import printable
@@ -36,6 +37,7 @@ def run(given: dict[str, Any], terminal: Terminal) -> int:
             "or --resume RUN; see resnets train --help"
         )
     config = TrainConfig(**given)
+    keep_freed_memory()
     with watching(terminal) as watch:
         watch.progress("loading torch", 0, None)
         from resnets.verbs.train import train

@@ -35,21 +35,17 @@ POINTER, INT, LONG, DOUBLE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctyp
 
 @dataclass(frozen=True, kw_only=True)
 class Kernels:
-    """The loaded functions, how many channels one vector holds, and what they are, for the plan line."""
+    """The loaded functions, how many elements they take at a time, and what they are, for the plan line."""
 
     norm_forward: "ctypes._NamedFuncPointer"
     norm_backward: "ctypes._NamedFuncPointer"
-    pool_forward: "ctypes._NamedFuncPointer"
-    pool_backward: "ctypes._NamedFuncPointer"
-    lanes: int
+    step: int
     name: str
 
 
 ARGUMENTS = {  # as `fused.cpp` has them at its end
     "norm_forward": (INT, INT, LONG, LONG, INT, INT, DOUBLE, DOUBLE, *[POINTER] * 9),
     "norm_backward": (INT, INT, LONG, LONG, INT, *[POINTER] * 9),
-    "pool_forward": (INT, INT, *[POINTER] * 4),
-    "pool_backward": (INT, INT, *[POINTER] * 4),
 }
 
 
@@ -74,7 +70,7 @@ def load() -> Kernels | str:
     functions = {name: getattr(library, name) for name in ARGUMENTS}
     for name, function in functions.items():
         function.argtypes, function.restype = ARGUMENTS[name], None
-    return Kernels(**functions, lanes=library.lanes(), name=f"{instructions}, {_short(compiler, version)}")
+    return Kernels(**functions, step=library.step(), name=f"{instructions}, {_short(compiler, version)}")
 
 
 def _thread_functions() -> list[int | None]:

@@ -1,10 +1,9 @@
-// Steps of training on a processor, over channels-last memory: element e belongs to channel e % channels.
+// Batch norm with what surrounds it, y = relu((x - mean) * invstd * weight + bias + residual), and its gradient,
+// over channels-last memory: element e belongs to channel e % channels. Activations are float or bfloat16 (as 16
+// bits); statistics, parameters and their gradients are float.
 //
-//   norm: y = relu((x - mean) * invstd * weight + bias + residual), and its gradient
-//   pool: the largest of each window, and its gradient
-//
-// Activations are float or bfloat16 (as 16 bits); statistics, parameters and their gradients are float. Every result
-// has the same bits at any number of threads.
+// Memory is walked in chunks, which depend on the shape alone. Sums are float within a chunk and double across the
+// chunks, in their order, so the result has the same bits at any number of threads.
 
 #include <cmath>
 #include <cstdint>
@@ -15,95 +14,136 @@
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
 #endif
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "error: a bfloat16 in an even place must be the lower half of its word"
+#endif
+
+#define INLINE inline __attribute__((always_inline))
 
 namespace {
 
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
-using Bits = uint16_t;
+using Mask = uint16_t;
 #else
 constexpr int LANES = 8;
-using Bits = uint8_t;
+using Mask = uint8_t;
 #endif
+constexpr int STEP = 2 * LANES;  // elements that are worked on together
 typedef float Vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
 typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
-typedef uint16_t Halves __attribute__((vector_size(LANES * 2)));
 using bf16 = uint16_t;
 
-constexpr int64_t TOGETHER = 2;       // tiles that share one reading of the parameters, and of the sums so far
-constexpr int64_t LEAST_TILE = 128;   // elements: two together are read in the order of memory
-constexpr int64_t PAGE_TILE = 2048;   // elements from which each tile has a page of memory of its own
-constexpr int64_t CHUNKS = 64;        // aimed at, so that threads have equal shares
-constexpr int64_t CHUNK_BYTES[] = {1 << 14, 1 << 18};  // lowest; highest, which a second level cache holds
-constexpr int64_t ALONE = 1 << 15;    // elements up to which one thread is quicker than several
+constexpr int64_t STRIP = 128;         // elements whose parameters and sums stay in registers
+constexpr int64_t BLOCK = 1 << 14;     // elements that all strips of a wide tile go over before the next block
+constexpr int64_t STREAM = 16 << 20;   // bytes from which a tensor comes from memory, not from a cache
+constexpr int64_t CHUNKS = 64;         // aimed at, so that threads have equal shares
+constexpr int64_t CHUNK_LEAST = 1 << 14, CHUNK_MOST = 1 << 18;  // bytes; the second level cache holds several
+constexpr int64_t CHUNK_PIXELS = 32;   // at least, so that sums are small beside what they are of
+constexpr int64_t ALONE = 1 << 15;     // elements up to which one thread is quicker than several
+constexpr int64_t GUESS = 8;           // pixels, spread over the batch, whose mean is taken off before squaring
 
-#define INLINE inline __attribute__((always_inline))
+// ---- two vectors ----------------------------------------------------------------------------------------------
+//
+// A step of bfloat16 is split into the elements in even places and those in odd places, which are the two halves of
+// its 32-bit words. Everything that goes with them (parameters, sums, masks) is kept in that order; see `place`.
 
-// ---- vectors ------------------------------------------------------------------------------------------------
+struct Pair {
+    Vec a, b;
+    INLINE Pair operator+(Pair o) const { return {a + o.a, b + o.b}; }
+    INLINE Pair operator-(Pair o) const { return {a - o.a, b - o.b}; }
+    INLINE Pair operator*(Pair o) const { return {a * o.a, b * o.b}; }
+};
+struct Masks {
+    Mask a, b;
+};
 
-INLINE Vec load(const float* p) {
-    Vec v;
-    std::memcpy(&v, p, sizeof v);
+template <class T> int64_t place(int64_t i) {
+    if constexpr (std::is_same_v<T, float>) return i;
+    return i / STEP * STEP + i % 2 * LANES + i % STEP / 2;
+}
+
+INLINE Pair load(const float* p) {
+    Pair v;
+    std::memcpy(&v.a, p, sizeof v.a);
+    std::memcpy(&v.b, p + LANES, sizeof v.b);
     return v;
 }
-INLINE Vec load(const bf16* p) {
-    Halves h;
-    std::memcpy(&h, p, sizeof h);
-    return (Vec)(__builtin_convertvector(h, Words) << 16);
-}
-INLINE void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
-INLINE void store(bf16* p, Vec v) {  // rounds to the nearest, ties to even; NaN stays NaN
-#if defined(__AVX512BF16__)
-    auto h = _mm512_cvtneps_pbh((__m512)v);
-#else
-    Words w = (Words)v;
-    w = v == v ? w + 0x7fff + ((w >> 16) & 1) : Words{} + 0x7fc00000;
-    Halves h = __builtin_convertvector(w >> 16, Halves);
-#endif
-    std::memcpy(p, &h, sizeof h);
+INLINE Pair load(const bf16* p) {
+    Words w;
+    std::memcpy(&w, p, sizeof w);
+    return {(Vec)(w << 16), (Vec)(w & 0xffff0000)};
 }
 
-INLINE Bits above_zero(Vec v) {  // NaN counts as above, as it does in torch's ReLU
+INLINE void store(float* p, Pair v) {
+    std::memcpy(p, &v.a, sizeof v.a);
+    std::memcpy(p + LANES, &v.b, sizeof v.b);
+}
+#if !defined(__AVX512BF16__)
+INLINE Words rounded(Vec v) {  // to the upper half, to the nearest, ties to even; NaN stays NaN
+    Words w = (Words)v;
+    return v == v ? w + 0x7fff + ((w >> 16) & 1) : Words{} + 0x7fc00000;
+}
+#endif
+INLINE void store(bf16* p, Pair v) {
+#if defined(__AVX512BF16__)
+    alignas(64) static constexpr uint16_t zipped[] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                      8,  24, 9,  25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    __m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)v.b, (__m512)v.a);
+    __m512i words = _mm512_permutexvar_epi16(_mm512_load_si512(zipped), halves);
+#else
+    Words words = (rounded(v.a) >> 16) | (rounded(v.b) & 0xffff0000);
+#endif
+    std::memcpy(p, &words, sizeof words);
+}
+
+INLINE Mask above_zero(Vec v) {  // NaN counts as above, as it does in torch's ReLU
 #if defined(__AVX512F__)
     return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NLE_UQ);
 #elif defined(__AVX2__)
-    return (Bits)_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NLE_UQ));
+    return (Mask)_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NLE_UQ));
 #else
-    Bits bits = 0;
-    for (int i = 0; i < LANES; ++i) bits |= (Bits)(!(v[i] <= 0)) << i;
-    return bits;
+    Mask mask = 0;
+    for (int i = 0; i < LANES; ++i) mask |= (Mask)(!(v[i] <= 0)) << i;
+    return mask;
 #endif
 }
-
-INLINE Vec keep(Vec v, Bits bits) {  // zero where the bit is 0
+INLINE Vec keep(Vec v, Mask mask) {  // zero where the mask is 0
 #if defined(__AVX512F__)
-    return (Vec)_mm512_maskz_mov_ps(bits, (__m512)v);
+    return (Vec)_mm512_maskz_mov_ps(mask, (__m512)v);
 #else
-    const Ints place = {1, 2, 4, 8, 16, 32, 64, 128};
-    return (Vec)((Ints)v & (((Ints{} + bits) & place) != 0));
+    const Ints bit = {1, 2, 4, 8, 16, 32, 64, 128};
+    return (Vec)((Ints)v & (((Ints{} + mask) & bit) != 0));
 #endif
 }
+INLINE Masks above_zero(Pair v) { return {above_zero(v.a), above_zero(v.b)}; }
+INLINE Pair keep(Pair v, Masks masks) { return {keep(v.a, masks.a), keep(v.b, masks.b)}; }
 
-// Whole vectors, or the first `count` lanes of the tensor's very last one.
+// A whole step, or the first `count` elements of the tensor's very last one.
 struct Whole {
-    template <class T> INLINE Vec get(const T* p) const { return load(p); }
-    template <class T> INLINE void put(T* p, Vec v) const { store(p, v); }
-    INLINE Vec only(Vec v) const { return v; }
+    template <class T> INLINE Pair get(const T* p) const { return load(p); }
+    template <class T> INLINE void put(T* p, Pair v) const { store(p, v); }
+    template <class T> INLINE Pair only(Pair v) const { return v; }
 };
 struct Part {
-    int count;
-    template <class T> INLINE Vec get(const T* p) const {
-        T whole[LANES] = {};
+    int64_t count;
+    template <class T> Pair get(const T* p) const {
+        T whole[STEP] = {};
         std::memcpy(whole, p, count * sizeof(T));
         return load(whole);
     }
-    template <class T> INLINE void put(T* p, Vec v) const {
-        T whole[LANES];
+    template <class T> void put(T* p, Pair v) const {
+        T whole[STEP];
         store(whole, v);
         std::memcpy(p, whole, count * sizeof(T));
     }
-    INLINE Vec only(Vec v) const { return keep(v, (Bits)((1u << count) - 1)); }
+    template <class T> Pair only(Pair v) const {
+        float values[STEP];
+        store(values, v);
+        for (int64_t i = count; i < STEP; ++i) values[place<T>(i)] = 0;
+        return load(values);
+    }
 };
 
 // ---- threads: torch's own, through the functions of the OpenMP library it has loaded ---------------------------
@@ -123,94 +163,103 @@ template <class F> void share(int threads, int64_t items, const F& work) {  // w
     Team<F> team{work, items};
     Task task = [](void* data) {
         auto& team = *static_cast<Team<F>*>(data);
-        int64_t n = members(), me = member();
-        int64_t first = team.items * me / n, end = team.items * (me + 1) / n;
+        const int64_t n = members(), me = member();
+        const int64_t first = team.items * me / n, end = team.items * (me + 1) / n;
         if (first < end) team.work(first, end);
     };
     start_team(task, &team, (unsigned)(threads < items ? threads : items), 0);
 }
 
-// ---- norm: the walk over memory -----------------------------------------------------------------------------------
-//
-// In chunks of whole tiles; a tile holds a whole number of pixels and of vectors, so channels that are no multiple of
-// the lanes need no case of their own. Chunks depend on the shape alone; sums are float within one, and double across
-// them, in their order.
+// ---- the walk over memory ----------------------------------------------------------------------------------------
 
+// A tile is a whole number of pixels and of strips; so channels of any number need no case of their own.
 struct Walk {
     int64_t elements, channels, tile, chunk, chunks;
     int threads;
+    bool streams;
 
-    Walk(int64_t elements, int64_t channels, int64_t bytes, int threads) : elements(elements), channels(channels) {
-        tile = std::lcm(channels, (int64_t)LANES);
-        while (tile < LEAST_TILE) tile *= 2;
-        int64_t aim = elements * bytes / CHUNKS;
-        aim = (aim < CHUNK_BYTES[0] ? CHUNK_BYTES[0] : aim > CHUNK_BYTES[1] ? CHUNK_BYTES[1] : aim) / bytes;
-        int64_t group = TOGETHER * tile;
-        chunk = (aim + group - 1) / group * group;
-        if (chunk < 32 * channels) chunk = (32 * channels + group - 1) / group * group;
+    Walk(int64_t elements, int64_t channels, int64_t size, int threads)
+        : elements(elements), channels(channels), tile(std::lcm(channels, STRIP)),
+          threads(elements <= ALONE ? 1 : threads), streams(elements * size > STREAM) {
+        const int64_t aim = elements * size / CHUNKS;
+        const int64_t bytes = aim < CHUNK_LEAST ? CHUNK_LEAST : aim > CHUNK_MOST ? CHUNK_MOST : aim;
+        const int64_t least = CHUNK_PIXELS * channels, wanted = bytes / size > least ? bytes / size : least;
+        chunk = (wanted + tile - 1) / tile * tile;
         chunks = (elements + chunk - 1) / chunk;
-        this->threads = elements <= ALONE ? 1 : threads;
     }
 
-    // work(how many tiles together, element, place in the tile, Whole or Part). Tiles in between are taken one by
-    // one: two streams within a page of memory would halve what the memory gives.
-    template <class F> INLINE void operator()(int64_t index, const F& work) const {
-        int64_t e = index * chunk, end = e + chunk < elements ? e + chunk : elements;
-        if (tile == LEAST_TILE || tile >= PAGE_TILE)
-            for (; e + TOGETHER * tile <= end; e += TOGETHER * tile)
-                for (int64_t v = 0; v < tile; v += LANES)
-                    work(std::integral_constant<int, TOGETHER>{}, e + v, v, Whole{});
-        for (; e < end; e += tile) {
-            const int64_t here = end - e < tile ? end - e : tile;
-            int64_t v = 0;
-            for (; v + LANES <= here; v += LANES) work(std::integral_constant<int, 1>{}, e + v, v, Whole{});
-            if (v < here) work(std::integral_constant<int, 1>{}, e + v, v, Part{(int)(here - v)});
-        }
-    }
-};
-
-// A value a channel, repeated over a tile.
-struct Tiled : std::vector<float> {
-    Tiled(const Walk& walk, const float* channel) : std::vector<float>(walk.tile) {
-        for (int64_t i = 0, c = 0; i < walk.tile; ++i, c = c + 1 < walk.channels ? c + 1 : 0) (*this)[i] = channel[c];
-    }
-};
-
-// Two sums a channel over all elements. `chunk_sums(index, a, b)` adds a chunk's to two zeroed tiles.
-template <class F> void sums(const Walk& walk, double* a, double* b, const F& chunk_sums) {
-    const int64_t channels = walk.channels, tile = walk.tile;
-    std::vector<float> parts(walk.chunks * tile * 2);
-    share(walk.threads, walk.chunks, [&](int64_t first, int64_t end) {
-        for (int64_t index = end - 1; index >= first; --index) {  // the last was written last, and is still near
-            float* part = &parts[index * tile * 2];
-            chunk_sums(index, part, part + tile);
-            for (int64_t i = channels; i < tile; i += channels)
-                for (int64_t c = 0; c < channels; ++c) {
-                    part[c] += part[i + c];
-                    part[tile + c] += part[tile + i + c];
+    // For every step of a chunk: work(state, element, Whole or Part), where the state is what begin(place in the tile)
+    // gave and finish(place, state) takes back. A strip goes down all rows of tiles of a block, or of the chunk if it
+    // is the tile; ahead(element) asks for the next block meanwhile. With `in_order` a block is one row: memory that is
+    // written to is best gone through in its order.
+    template <class Begin, class Work, class Finish, class Ahead>
+    INLINE void operator()(int64_t index, bool in_order, const Begin& begin, const Work& work, const Finish& finish,
+                           const Ahead& ahead) const {
+        constexpr int N = STRIP / STEP;
+        const bool narrow = tile == STRIP;
+        const int64_t end = (index + 1) * chunk < elements ? (index + 1) * chunk : elements;
+        const int64_t block = narrow ? chunk : in_order || tile > BLOCK ? tile : BLOCK / tile * tile;
+        int64_t e = index * chunk;
+        while (e + tile <= end) {
+            const int64_t stop = e + block < end ? e + block : e + (end - e) / tile * tile;
+            int64_t next = stop;
+            for (int64_t v = 0; v < tile; v += STRIP) {
+                decltype(begin(0)) states[N];
+                for (int i = 0; i < N; ++i) states[i] = begin(v + i * STEP);
+                for (int64_t at = e + v; at < stop; at += tile) {
+                    if (!narrow)
+                        for (int i = 0; i < N; ++i, next += STEP) ahead(next);
+                    for (int i = 0; i < N; ++i) work(states[i], at + i * STEP, Whole{});
                 }
-        }
-    });
-    share(walk.chunks * channels > ALONE ? walk.threads : 1, channels, [&](int64_t first, int64_t end) {
-        std::fill(a + first, a + end, 0.0);
-        std::fill(b + first, b + end, 0.0);
-        for (int64_t index = 0; index < walk.chunks; ++index) {
-            const float *pa = &parts[index * tile * 2], *pb = pa + tile;
-            for (int64_t c = first; c < end; ++c) {
-                a[c] += pa[c];
-                b[c] += pb[c];
+                for (int i = 0; i < N; ++i) finish(v + i * STEP, states[i]);
             }
+            e = stop;
         }
+        for (int64_t v = 0; e + v < end; v += STEP) {
+            auto state = begin(v);
+            if (e + v + STEP <= end)
+                work(state, e + v, Whole{});
+            else
+                work(state, e + v, Part{end - e - v});
+            finish(v, state);
+        }
+    }
+};
+
+// A value a channel, repeated over a tile, in the order of a step of T.
+template <class T> struct Tiled : std::vector<float> {
+    Tiled(const Walk& walk, const float* channel) : std::vector<float>(walk.tile) {
+        for (int64_t i = 0, c = 0; i < walk.tile; ++i, c = c + 1 < walk.channels ? c + 1 : 0)
+            (*this)[place<T>(i)] = channel[c];
+    }
+};
+
+// Two sums a channel over all elements; chunk_sums(index, a, b) adds those of a chunk to two zeroed tiles.
+template <class T, class F> void sums(const Walk& walk, double* a, double* b, const F& chunk_sums) {
+    const int64_t both = 2 * walk.tile;
+    std::vector<float> parts(walk.chunks * both);
+    share(walk.threads, walk.chunks, [&](int64_t first, int64_t end) {
+        for (int64_t index = end - 1; index >= first; --index)  // what was written last is still near
+            chunk_sums(index, &parts[index * both], &parts[index * both + walk.tile]);
     });
+    std::vector<double> totals(both);
+    share(walk.chunks * both > ALONE ? walk.threads : 1, both, [&](int64_t first, int64_t end) {
+        for (int64_t index = 0; index < walk.chunks; ++index)
+            for (int64_t i = first; i < end; ++i) totals[i] += parts[index * both + i];
+    });
+    std::fill(a, a + walk.channels, 0.0);
+    std::fill(b, b + walk.channels, 0.0);
+    for (int64_t i = 0, c = 0; i < walk.tile; ++i, c = c + 1 < walk.channels ? c + 1 : 0) {
+        a[c] += totals[place<T>(i)];
+        b[c] += totals[walk.tile + place<T>(i)];
+    }
 }
 
-// ---- norm: forward -------------------------------------------------------------------------------------------------------
-
-constexpr int64_t GUESS = 8;  // pixels, spread over the batch, whose mean is taken off before squares are summed
+// ---- forward -------------------------------------------------------------------------------------------------------
 
 template <class T> float as_float(T value) {
     if constexpr (std::is_same_v<T, float>) return value;
-    uint32_t word = (uint32_t)value << 16;
+    const uint32_t word = (uint32_t)value << 16;
     float f;
     std::memcpy(&f, &word, sizeof f);
     return f;
@@ -224,55 +273,62 @@ template <class T> void statistics(const Walk& walk, const T* x, double* mean, d
         const T* pixel = x + pixels * k / GUESS * channels;
         for (int64_t c = 0; c < channels; ++c) guess[c] += as_float(pixel[c]) * (1.0f / GUESS);
     }
-    const Tiled tiled(walk, guess.data());
-    sums(walk, mean, variance, [&](int64_t index, float* first, float* second) {
-        walk(index, [&](auto together, int64_t e, int64_t v, auto lanes) {
-            Vec s = load(first + v), q = load(second + v), shift = load(&tiled[v]);
-            for (int i = 0; i < together; ++i) {
-                Vec d = lanes.only(lanes.get(x + e + i * walk.tile) - shift);
-                s += d;
-                q += d * d;
-            }
-            store(first + v, s);
-            store(second + v, q);
-        });
+    const Tiled<T> shifts(walk, guess.data());
+    struct State {
+        Pair sum, squares, shift;
+    };
+    sums<T>(walk, mean, variance, [&](int64_t index, float* a, float* b) {
+        walk(
+            index, false, [&](int64_t v) { return State{load(a + v), load(b + v), load(&shifts[v])}; },
+            [&](State& state, int64_t e, auto lanes) {
+                const Pair off = lanes.template only<T>(lanes.get(x + e) - state.shift);
+                state.sum = state.sum + off;
+                state.squares = state.squares + off * off;
+            },
+            [&](int64_t v, const State& state) { store(a + v, state.sum), store(b + v, state.squares); },
+            [&](int64_t e) { __builtin_prefetch(x + e, 0, 2); });
     });
     for (int64_t c = 0; c < channels; ++c) {
-        double s = mean[c] / pixels, v = variance[c] / pixels - s * s;
-        mean[c] = guess[c] + s;
-        variance[c] = v < 0 ? 0 : v;
+        const double off = mean[c] / pixels, spread = variance[c] / pixels - off * off;
+        mean[c] = guess[c] + off;
+        variance[c] = spread < 0 ? 0 : spread;
     }
 }
 
 template <class T, bool RELU, bool RESIDUAL>
-void apply(const Walk& walk, const T* x, const T* residual, T* y, Bits* mask, const float* mean, const float* scale,
-           const float* bias) {
-    const Tiled means(walk, mean), scales(walk, scale), biases(walk, bias);
+void apply(const Walk& walk, const T* x, const T* residual, T* y, Masks* masks, const float* scale,
+           const float* offset) {
+    const Tiled<T> scales(walk, scale), offsets(walk, offset);
+    struct State {
+        Pair scale, offset;
+    };
     share(walk.threads, walk.chunks, [&](int64_t first, int64_t end) {
         for (int64_t index = first; index < end; ++index)
-            walk(index, [&](auto together, int64_t e, int64_t v, auto lanes) {
-                Vec m = load(&means[v]), a = load(&scales[v]), b = load(&biases[v]);
-                for (int i = 0; i < together; ++i) {
-                    const int64_t at = e + i * walk.tile;
-                    Vec out = (lanes.get(x + at) - m) * a + b;
-                    if constexpr (RESIDUAL) out += lanes.get(residual + at);
+            walk(
+                index, walk.streams, [&](int64_t v) { return State{load(&scales[v]), load(&offsets[v])}; },
+                [&](State& state, int64_t e, auto lanes) {
+                    Pair out = lanes.get(x + e) * state.scale + state.offset;
+                    if constexpr (RESIDUAL) out = out + lanes.get(residual + e);
                     if constexpr (RELU) {
-                        Bits bits = above_zero(out);
-                        if (mask) mask[at / LANES] = bits;
-                        out = keep(out, bits);
+                        const Masks above = above_zero(out);
+                        if (masks) masks[e / STEP] = above;
+                        out = keep(out, above);
                     }
-                    lanes.put(y + at, out);
-                }
-            });
+                    lanes.put(y + e, out);
+                },
+                [](int64_t, const State&) {},
+                [&](int64_t e) {
+                    __builtin_prefetch(x + e, 0, 2);
+                    if constexpr (RESIDUAL) __builtin_prefetch(residual + e, 0, 2);
+                });
     });
 }
 
 template <class T>
-void forward(const T* x, const T* residual, T* y, Bits* mask, const float* weight, const float* bias,
+void forward(const T* x, const T* residual, T* y, Masks* masks, const float* weight, const float* bias,
              float* running_mean, float* running_var, float* saved_mean, float* saved_invstd, const Walk& walk,
              bool batch_statistics, bool relu, double momentum, double eps) {
     const int64_t channels = walk.channels;
-    std::vector<float> scale(channels);
     if (batch_statistics) {
         const double pixels = (double)(walk.elements / channels), unbiased = pixels / (pixels - 1);
         std::vector<double> mean(channels), variance(channels);
@@ -290,61 +346,80 @@ void forward(const T* x, const T* residual, T* y, Bits* mask, const float* weigh
             saved_invstd[c] = (float)(1 / std::sqrt(running_var[c] + eps));
         }
     }
-    for (int64_t c = 0; c < channels; ++c) scale[c] = saved_invstd[c] * weight[c];
+    std::vector<float> scale(channels), offset(channels);
+    for (int64_t c = 0; c < channels; ++c) {
+        scale[c] = saved_invstd[c] * weight[c];
+        offset[c] = (float)(bias[c] - (double)saved_mean[c] * scale[c]);
+    }
     auto run = relu ? (residual ? apply<T, true, true> : apply<T, true, false>)
                     : (residual ? apply<T, false, true> : apply<T, false, false>);
-    run(walk, x, residual, y, mask, saved_mean, scale.data(), bias);
+    run(walk, x, residual, y, masks, scale.data(), offset.data());
 }
 
-// ---- norm: backward ------------------------------------------------------------------------------------------------------
+// ---- backward ------------------------------------------------------------------------------------------------------
 
-template <class T, bool RELU, bool RESIDUAL>
-void gradients(const Walk& walk, const T* grad, const T* x, const Bits* mask, T* to_x, T* to_residual,
-               const float* mean, const float* by_grad, const float* by_x, const float* constant) {
-    const Tiled means(walk, mean), by_grads(walk, by_grad), by_xs(walk, by_x), constants(walk, constant);
-    share(walk.threads, walk.chunks, [&](int64_t first, int64_t end) {
-        for (int64_t index = first; index < end; ++index)
-            walk(index, [&](auto together, int64_t e, int64_t v, auto lanes) {
-                Vec m = load(&means[v]), a = load(&by_grads[v]), b = load(&by_xs[v]), c = load(&constants[v]);
-                for (int i = 0; i < together; ++i) {
-                    const int64_t at = e + i * walk.tile;
-                    Vec g = lanes.get(grad + at);
-                    if constexpr (RELU) g = keep(g, mask[at / LANES]);
-                    if constexpr (RESIDUAL) lanes.put(to_residual + at, g);
-                    lanes.put(to_x + at, g * a + (lanes.get(x + at) - m) * b + c);
-                }
+// The sums of the gradient, and of its product with x - mean.
+template <class T, bool RELU>
+void gradient_sums(const Walk& walk, const T* grad, const T* x, const Masks* masks, const float* mean, double* plain,
+                   double* product) {
+    const Tiled<T> means(walk, mean);
+    struct State {
+        Pair sum, product, mean;
+    };
+    sums<T>(walk, plain, product, [&](int64_t index, float* a, float* b) {
+        walk(
+            index, false, [&](int64_t v) { return State{load(a + v), load(b + v), load(&means[v])}; },
+            [&](State& state, int64_t e, auto lanes) {
+                Pair g = lanes.get(grad + e);
+                if constexpr (RELU) g = keep(g, masks[e / STEP]);
+                state.sum = state.sum + g;
+                state.product = state.product + g * (lanes.get(x + e) - state.mean);
+            },
+            [&](int64_t v, const State& state) { store(a + v, state.sum), store(b + v, state.product); },
+            [&](int64_t e) {
+                __builtin_prefetch(x + e, 0, 2);
+                __builtin_prefetch(grad + e, 0, 2);
             });
     });
 }
 
-// The gradient's sum and its product with x - mean.
-template <class T, bool RELU>
-void gradient_sums(const Walk& walk, const T* grad, const T* x, const Bits* mask, const float* mean, double* plain,
-                   double* product) {
-    const Tiled means(walk, mean);
-    sums(walk, plain, product, [&](int64_t index, float* first, float* second) {
-        walk(index, [&](auto together, int64_t e, int64_t v, auto lanes) {
-            Vec s = load(first + v), q = load(second + v), m = load(&means[v]);
-            for (int i = 0; i < together; ++i) {
-                const int64_t at = e + i * walk.tile;
-                Vec g = lanes.get(grad + at);
-                if constexpr (RELU) g = keep(g, mask[at / LANES]);
-                s += g;
-                q += g * (lanes.get(x + at) - m);
-            }
-            store(first + v, s);
-            store(second + v, q);
-        });
+template <class T, bool RELU, bool RESIDUAL>
+void gradients(const Walk& walk, const T* grad, const T* x, const Masks* masks, T* to_x, T* to_residual,
+               const float* mean, const float* by_grad, const float* by_x, const float* constant) {
+    const Tiled<T> means(walk, mean), by_grads(walk, by_grad), by_xs(walk, by_x), constants(walk, constant);
+    struct State {
+        Pair mean, by_grad, by_x, constant;
+    };
+    share(walk.threads, walk.chunks, [&](int64_t first, int64_t end) {
+        for (int64_t index = first; index < end; ++index)
+            walk(
+                index, walk.streams,
+                [&](int64_t v) {
+                    return State{load(&means[v]), load(&by_grads[v]), load(&by_xs[v]), load(&constants[v])};
+                },
+                [&](State& state, int64_t e, auto lanes) {
+                    Pair g = lanes.get(grad + e);
+                    if constexpr (RELU) g = keep(g, masks[e / STEP]);
+                    if constexpr (RESIDUAL) lanes.put(to_residual + e, g);
+                    const Pair off = lanes.get(x + e) - state.mean;
+                    lanes.put(to_x + e, g * state.by_grad + (off * state.by_x + state.constant));
+                },
+                [](int64_t, const State&) {},
+                [&](int64_t e) {
+                    __builtin_prefetch(x + e, 0, 2);
+                    __builtin_prefetch(grad + e, 0, 2);
+                });
     });
 }
 
 template <class T>
-void backward(const T* grad, const T* x, const Bits* mask, const float* weight, const float* mean,
+void backward(const T* grad, const T* x, const Masks* masks, const float* weight, const float* mean,
               const float* invstd, T* to_x, T* to_residual, float* to_weight, float* to_bias, const Walk& walk,
               bool batch_statistics) {
     const int64_t channels = walk.channels, pixels = walk.elements / channels;
     std::vector<double> plain(channels), product(channels);
-    (mask ? gradient_sums<T, true> : gradient_sums<T, false>)(walk, grad, x, mask, mean, plain.data(), product.data());
+    auto add_up = masks ? gradient_sums<T, true> : gradient_sums<T, false>;
+    add_up(walk, grad, x, masks, mean, plain.data(), product.data());
     std::vector<float> by_grad(channels), by_x(channels), constant(channels);
     for (int64_t c = 0; c < channels; ++c) {
         const double scale = (double)weight[c] * invstd[c], by_invstd = product[c] * invstd[c];
@@ -355,116 +430,8 @@ void backward(const T* grad, const T* x, const Bits* mask, const float* weight, 
         by_x[c] = (float)(-scale * invstd[c] * by_invstd / pixels);
         constant[c] = (float)(-scale * plain[c] / pixels);
     }
-    auto run = mask ? (to_residual ? gradients<T, true, true> : gradients<T, true, false>) : gradients<T, false, false>;
-    run(walk, grad, x, mask, to_x, to_residual, mean, by_grad.data(), by_x.data(), constant.data());
-}
-
-// ---- pool ----------------------------------------------------------------------------------------------------------
-
-struct Windows {
-    int64_t pictures, channels, height, width, out_height, out_width;
-    int64_t size[2], stride[2], padding[2];  // along the height, along the width
-};
-
-// The window's place in which the largest value stands is kept in a byte: row * width of the window + column.
-typedef uint8_t Bytes __attribute__((vector_size(LANES)));
-
-template <class F> INLINE void each_vector(int64_t channels, const F& work) {  // work(channel, Whole or Part)
-    int64_t c = 0;
-    for (; c + LANES <= channels; c += LANES) work(c, Whole{});
-    if (c < channels) work(c, Part{(int)(channels - c)});
-}
-
-INLINE void put_bytes(uint8_t* p, Ints v, Whole) {
-    Bytes bytes = __builtin_convertvector(v, Bytes);
-    std::memcpy(p, &bytes, sizeof bytes);
-}
-INLINE void put_bytes(uint8_t* p, Ints v, Part part) {
-    for (int i = 0; i < part.count; ++i) p[i] = (uint8_t)v[i];
-}
-INLINE Bits equal_bytes(const uint8_t* p, int value, Whole) {
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-    return _mm_cmpeq_epi8_mask(_mm_loadu_si128((const __m128i*)p), _mm_set1_epi8((char)value));
-#elif defined(__AVX2__)
-    return (Bits)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadl_epi64((const __m128i*)p), _mm_set1_epi8((char)value)));
-#else
-    Bits bits = 0;
-    for (int i = 0; i < LANES; ++i) bits |= (Bits)(p[i] == value) << i;
-    return bits;
-#endif
-}
-INLINE Bits equal_bytes(const uint8_t* p, int value, Part part) {
-    Bits bits = 0;
-    for (int i = 0; i < part.count; ++i) bits |= (Bits)(p[i] == value) << i;
-    return bits;
-}
-
-// What one pixel looks at: where its channels begin, and its place in the window.
-struct Seen {
-    int64_t start;
-    int place;
-};
-
-template <class T> void largest(const Windows& w, int threads, const T* x, T* y, uint8_t* places) {
-    share(threads, w.pictures * w.out_height, [&](int64_t first, int64_t end) {
-        std::vector<Seen> window(w.size[0] * w.size[1]);
-        for (int64_t line = first; line < end; ++line) {
-            const int64_t picture = line / w.out_height * w.height, top = line % w.out_height * w.stride[0] - w.padding[0];
-            for (int64_t column = 0; column < w.out_width; ++column) {
-                const int64_t left = column * w.stride[1] - w.padding[1], out = (line * w.out_width + column) * w.channels;
-                int count = 0;
-                for (int64_t i = 0; i < w.size[0]; ++i)
-                    for (int64_t j = 0; j < w.size[1]; ++j)
-                        if (top + i >= 0 && top + i < w.height && left + j >= 0 && left + j < w.width)
-                            window[count++] = {((picture + top + i) * w.width + left + j) * w.channels,
-                                               (int)(i * w.size[1] + j)};
-                each_vector(w.channels, [&](int64_t c, auto lanes) {
-                    Vec most = lanes.get(x + window[0].start + c);
-                    Ints place = Ints{} + window[0].place;
-                    for (int k = 1; k < count; ++k) {
-                        Vec v = lanes.get(x + window[k].start + c);
-                        Ints larger = (v > most) | (v != v);
-                        most = larger ? v : most;
-                        place = larger ? Ints{} + window[k].place : place;
-                    }
-                    lanes.put(y + out + c, most);
-                    if (places) put_bytes(places + out + c, place, lanes);
-                });
-            }
-        }
-    });
-}
-
-// Each pixel of the input collects from the windows that it is in, so nothing is written twice.
-template <class T> void to_largest(const Windows& w, int threads, const T* grad, const uint8_t* places, T* to_x) {
-    auto first_window = [&](int axis, int64_t at) {
-        const int64_t from = at + w.padding[axis] - w.size[axis] + 1;
-        return from <= 0 ? 0 : (from + w.stride[axis] - 1) / w.stride[axis];
-    };
-    share(threads, w.pictures * w.height, [&](int64_t first, int64_t end) {
-        std::vector<Seen> windows(w.size[0] * w.size[1]);
-        for (int64_t line = first; line < end; ++line) {
-            const int64_t picture = line / w.height * w.out_height, row = line % w.height + w.padding[0];
-            const int64_t top = first_window(0, line % w.height);
-            for (int64_t column = w.padding[1]; column < w.width + w.padding[1]; ++column) {
-                const int64_t left = first_window(1, column - w.padding[1]);
-                int count = 0;
-                for (int64_t i = top; i < w.out_height && i * w.stride[0] <= row; ++i)
-                    for (int64_t j = left; j < w.out_width && j * w.stride[1] <= column; ++j)
-                        windows[count++] = {((picture + i) * w.out_width + j) * w.channels,
-                                            (int)((row - i * w.stride[0]) * w.size[1] + column - j * w.stride[1])};
-                T* to = to_x + (line * w.width + column - w.padding[1]) * w.channels;
-                each_vector(w.channels, [&](int64_t c, auto lanes) {
-                    Vec sum = {};
-                    for (int k = 0; k < count; ++k) {
-                        const int64_t at = windows[k].start + c;
-                        sum += keep(lanes.get(grad + at), equal_bytes(places + at, windows[k].place, lanes));
-                    }
-                    lanes.put(to + c, sum);
-                });
-            }
-        }
-    });
+    auto run = masks ? (to_residual ? gradients<T, true, true> : gradients<T, true, false>) : gradients<T, false, false>;
+    run(walk, grad, x, masks, to_x, to_residual, mean, by_grad.data(), by_x.data(), constant.data());
 }
 
 }  // namespace
@@ -477,38 +444,31 @@ void use_threads(void* start, void* number, void* count) {
     members = reinterpret_cast<decltype(members)>(count);
 }
 
-int lanes() { return LANES; }
+int step() { return STEP; }
 
+// The masks have one bit an element, in whole steps; statistics are the means, then 1 / the standard deviations.
 void norm_forward(int is_bf16, int threads, int64_t elements, int64_t channels, int batch_statistics, int relu,
-                  double momentum, double eps, const void* x, const void* residual, void* y, void* mask,
+                  double momentum, double eps, const void* x, const void* residual, void* y, void* masks,
                   const float* weight, const float* bias, float* running_mean, float* running_var,
                   float* statistics) {
     auto run = [&](auto kind) {
         using T = decltype(kind);
-        forward<T>((const T*)x, (const T*)residual, (T*)y, (Bits*)mask, weight, bias, running_mean, running_var,
-                   statistics, statistics + channels, Walk(elements, channels, sizeof(T), threads), batch_statistics, relu, momentum, eps);
+        const Walk walk(elements, channels, sizeof(T), threads);
+        forward<T>((const T*)x, (const T*)residual, (T*)y, (Masks*)masks, weight, bias, running_mean, running_var,
+                   statistics, statistics + channels, walk, batch_statistics, relu, momentum, eps);
     };
     is_bf16 ? run(bf16{}) : run(float{});
 }
 
 void norm_backward(int is_bf16, int threads, int64_t elements, int64_t channels, int batch_statistics,
-                   const void* grad, const void* x, const void* mask, const float* weight,
-                   const float* statistics, void* to_x, void* to_residual, float* to_weight, float* to_bias) {
+                   const void* grad, const void* x, const void* masks, const float* weight, const float* statistics,
+                   void* to_x, void* to_residual, float* to_weight, float* to_bias) {
     auto run = [&](auto kind) {
         using T = decltype(kind);
-        backward<T>((const T*)grad, (const T*)x, (const Bits*)mask, weight, statistics, statistics + channels, (T*)to_x,
-                    (T*)to_residual, to_weight, to_bias, Walk(elements, channels, sizeof(T), threads), batch_statistics);
+        const Walk walk(elements, channels, sizeof(T), threads);
+        backward<T>((const T*)grad, (const T*)x, (const Masks*)masks, weight, statistics, statistics + channels,
+                    (T*)to_x, (T*)to_residual, to_weight, to_bias, walk, batch_statistics);
     };
     is_bf16 ? run(bf16{}) : run(float{});
-}
-
-void pool_forward(int is_bf16, int threads, const Windows* windows, const void* x, void* y, void* places) {
-    is_bf16 ? largest<bf16>(*windows, threads, (const bf16*)x, (bf16*)y, (uint8_t*)places)
-            : largest<float>(*windows, threads, (const float*)x, (float*)y, (uint8_t*)places);
-}
-
-void pool_backward(int is_bf16, int threads, const Windows* windows, const void* grad, const void* places, void* to_x) {
-    is_bf16 ? to_largest<bf16>(*windows, threads, (const bf16*)grad, (const uint8_t*)places, (bf16*)to_x)
-            : to_largest<float>(*windows, threads, (const float*)grad, (const uint8_t*)places, (float*)to_x);
 }
 }

@@ -69,7 +69,7 @@ class _NormAct(torch.autograd.Function):
         y, mask = torch.empty_like(x), None
         statistics = torch.empty(2, x.shape[1])  # mean, and 1 / standard deviation
         if relu and any(ctx.needs_input_grad):
-            mask = torch.empty(-(-x.numel() // kernels.lanes) * kernels.lanes // 8, dtype=torch.uint8)
+            mask = torch.empty(-(-x.numel() // kernels.step) * kernels.step // 8, dtype=torch.uint8)
         kernels.norm_forward(
             x.dtype == torch.bfloat16,
             torch.get_num_threads(),
