@@ -42,7 +42,7 @@ def inside(folder: Path) -> Iterator[None]:
     os.chdir(folder)
     torch.set_num_threads(1)
     try:
-        with mock.patch.object(os, "sched_getaffinity", lambda pid: {0}, create=True):
+        with mock.patch.object(os, "sched_getaffinity", return_value={0}, create=True):
             yield
     finally:
         torch.set_num_threads(threads)

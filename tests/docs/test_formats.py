@@ -1,4 +1,4 @@
-"""`docs/formats.md` and the events in `docs/training.md`: columns, keys and fields are those that the code writes."""
+"""Columns, keys and fields in `docs/formats.md`, and the events in `docs/training.md`, are what is written."""
 
 import json
 import re

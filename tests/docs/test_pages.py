@@ -1,4 +1,4 @@
-"""Every page of `docs/`: its code runs and prints what stands below it, its commands, links and tables are right."""
+"""Every page of `docs/`: its code prints what stands below it, and its commands, links and tables are right."""
 
 import contextlib
 import importlib

@@ -3,6 +3,8 @@
 import sys
 from typing import Any
 
+from resnets.base.text import printable
+
 
 def is_interactive() -> bool:
     """Whether somebody types into this Python: a notebook, IPython, or the interpreter's prompt."""
@@ -12,13 +14,14 @@ def is_interactive() -> bool:
 def show(event: dict[str, Any]) -> None:
     """Write what a person should see of an event to stderr."""
     if "text" in event:
-        sys.stderr.write(f"{event['text']}\n")
+        line = event["text"]
     elif event["event"] == "epoch":
         judged = f", validation top-1 {event['val_top1']:.2%}" if "val_top1" in event else ""
-        sys.stderr.write(
-            f"epoch {event['epoch']}: loss {event['loss']:.4f}{judged}, {event['images_per_second']:,.0f} images/s, "
-            f"{event['seconds']:.1f} s\n"
-        )
+        rate = f"{event['images_per_second']:,.0f} images/s, {event['seconds']:.1f} s"
+        line = f"epoch {event['epoch']}: loss {event['loss']:.4f}{judged}, {rate}"
     elif event["event"] == "left_out":
-        sys.stderr.write(f"left out: {ascii(event['path'])}: {event['reason']}\n")
+        line = f"left out: {event['path']}: {event['reason']}"
+    else:
+        return
+    sys.stderr.write(printable(line) + "\n")
     sys.stderr.flush()

@@ -96,8 +96,8 @@ def train(
         it is only needed where the run's data was in memory.
     config: the options; with `resume` only epochs, threads, track and exact.
     network: a module of your own, (B, C, H, W) to (B, classes), trained in place of a named one.
-    on_event: called with each event of the run as it happens (`events.jsonl` has the same, and more fields). Without
-        it a notebook or a prompt is shown a line an epoch, and a script nothing.
+    on_event: called with each event of the run as it happens, those of `events.jsonl` and a few more. Without it a
+        notebook or a prompt is shown a line an epoch, and a script nothing.
     on_progress: called while pictures are read, with what is done, how many, and of how many.
 
     Ctrl-C and SIGTERM save and raise Interrupted, whose message has the command that resumes. Raises UsageError,

@@ -296,18 +296,19 @@ template <class T> void statistics(const Walk& walk, const T* x, double* mean, d
 }
 
 template <class T, bool RELU, bool RESIDUAL>
-void apply(const Walk& walk, const T* x, const T* residual, T* y, Masks* masks, const float* scale,
-           const float* offset) {
-    const Tiled<T> scales(walk, scale), offsets(walk, offset);
+void apply(const Walk& walk, const T* x, const T* residual, T* y, Masks* masks, const float* mean, const float* scale,
+           const float* bias) {
+    const Tiled<T> means(walk, mean), scales(walk, scale), biases(walk, bias);
     struct State {
-        Pair scale, offset;
+        Pair mean, scale, bias;
     };
     share(walk.threads, walk.chunks, [&](int64_t first, int64_t end) {
         for (int64_t index = first; index < end; ++index)
             walk(
-                index, walk.streams, [&](int64_t v) { return State{load(&scales[v]), load(&offsets[v])}; },
+                index, walk.streams,
+                [&](int64_t v) { return State{load(&means[v]), load(&scales[v]), load(&biases[v])}; },
                 [&](State& state, int64_t e, auto lanes) {
-                    Pair out = lanes.get(x + e) * state.scale + state.offset;
+                    Pair out = (lanes.get(x + e) - state.mean) * state.scale + state.bias;
                     if constexpr (RESIDUAL) out = out + lanes.get(residual + e);
                     if constexpr (RELU) {
                         const Masks above = above_zero(out);
@@ -346,14 +347,11 @@ void forward(const T* x, const T* residual, T* y, Masks* masks, const float* wei
             saved_invstd[c] = (float)(1 / std::sqrt(running_var[c] + eps));
         }
     }
-    std::vector<float> scale(channels), offset(channels);
-    for (int64_t c = 0; c < channels; ++c) {
-        scale[c] = saved_invstd[c] * weight[c];
-        offset[c] = (float)(bias[c] - (double)saved_mean[c] * scale[c]);
-    }
+    std::vector<float> scale(channels);
+    for (int64_t c = 0; c < channels; ++c) scale[c] = saved_invstd[c] * weight[c];
     auto run = relu ? (residual ? apply<T, true, true> : apply<T, true, false>)
                     : (residual ? apply<T, false, true> : apply<T, false, false>);
-    run(walk, x, residual, y, masks, scale.data(), offset.data());
+    run(walk, x, residual, y, masks, saved_mean, scale.data(), bias);
 }
 
 // ---- backward ------------------------------------------------------------------------------------------------------
