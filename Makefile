@@ -29,6 +29,7 @@ proofs: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/proofs -s
 
 wheel: $(VENV)/.dev
+	rm -rf build   # else a file that is no longer in src would be taken in
 	$(BIN)/python -m pip wheel --no-deps -w dist .
 
 clean:

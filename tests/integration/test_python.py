@@ -81,7 +81,7 @@ def test_a_network_is_built_shown_saved_and_loaded() -> None:
     assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert resnets.summary("resnet20").parameters == 269_722  # He et al. 2015, table 6: 0.27 M
     assert "resnet20" in resnets.models()
-    features = resnets.build("resnet18", num_classes=None)
+    features = resnets.build("resnet18", heads=None)
     assert features(torch.zeros(1, 3, 64, 64)).shape == (1, 512)
     with pytest.raises(resnets.UsageError, match="did you mean resnet18"):
         resnets.build("resnet81", num_classes=2)

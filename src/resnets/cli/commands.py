@@ -186,7 +186,8 @@ def _as_function(verb: str, arguments: Sequence[Argument], options: Sequence[Opt
 
 def _positional(argument: Argument) -> inspect.Parameter:
     kind = inspect.Parameter.VAR_POSITIONAL if argument.many else inspect.Parameter.POSITIONAL_ONLY
-    hint = typing.Annotated[str, Parameter(help=argument.help, required=argument.required)]
+    kind_of_text: Any = str if argument.required or argument.many else str | None
+    hint = typing.Annotated[kind_of_text, Parameter(help=argument.help, required=argument.required)]
     default = inspect.Parameter.empty if argument.required or argument.many else None
     return inspect.Parameter(argument.name, kind, default=default, annotation=hint)
 
@@ -202,7 +203,8 @@ def _keyword(option: Option, group: Group) -> inspect.Parameter:
         metavar=option.metavar or METAVARS.get(hint),
         converter=None if hint is bool else _converter(option),
     )
-    annotation: Any = typing.Annotated[hint, parameter]
+    # None is what is not given; once pydantic is imported, by a tracker say, cyclopts checks defaults by the hint
+    annotation: Any = typing.Annotated[hint | None, parameter]
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from resnets.base.errors import UsageError
 from resnets.labels import Head
 from resnets.networks import VARIANTS, ResNetSpec
+from resnets.networks.heads import module_name
 from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Channels, Preprocess
 from resnets.weights.layouts import recognise
 from resnets.weights.presets import CIFAR, IMAGENET, numbered_head
@@ -56,7 +57,7 @@ def classes_of(source: Source, spec: ResNetSpec, fresh: set[str]) -> tuple[dict[
     unnamed: list[str] = []
     assumed: list[str] = []
     for name, classes in spec.heads:
-        module = "fc" if len(spec.heads) == 1 else f"heads.{name.replace('%', '%25').replace('.', '%2E')}"
+        module = "fc" if len(spec.heads) == 1 else f"heads.{module_name(name)}"
         known = None if f"{module}.weight" in fresh else source.head(name)
         if known is None:
             unnamed.append(name)

@@ -11,6 +11,7 @@ from resnets.base.errors import ModelFileError
 from resnets.base.text import printable, some
 from resnets.labels import LABEL
 from resnets.networks import VARIANTS, ResNetSpec
+from resnets.networks.heads import head_name
 from resnets.weights.blank import outline
 from resnets.weights.header import shown
 
@@ -89,7 +90,7 @@ def head_of(name: str) -> str | None:
     if name in ("fc.weight", "fc.bias"):
         return LABEL
     if name.startswith("heads."):
-        return name.removeprefix("heads.").rpartition(".")[0].replace("%2E", ".").replace("%25", "%")
+        return head_name(name.removeprefix("heads.").rpartition(".")[0])
     return None
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import torch
 
-from resnets.base.errors import UsageError
 from resnets.base.files import cache_folder, replacing
 from resnets.base.machine import bf16_units_in_words
 
@@ -63,14 +62,16 @@ def load() -> Kernels | str:
         instructions, flags = _instructions()
         compiler, version = _compiler()
         library = ctypes.CDLL(str(_compiled(compiler, version, flags)))
-    except (_Missing, UsageError, OSError, subprocess.SubprocessError) as error:
+    except (_Missing, ValueError, OSError, subprocess.SubprocessError) as error:
         return str(error)
     library.use_threads.argtypes = [POINTER] * 3
     library.use_threads(*threads)
     functions = {name: getattr(library, name) for name in ARGUMENTS}
     for name, function in functions.items():
         function.argtypes, function.restype = ARGUMENTS[name], None
-    return Kernels(**functions, step=library.step(), name=f"{instructions}, {_short(compiler, version)}")
+    source = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:6]  # another source may make other bits
+    name = f"{instructions}, {_short(compiler, version)}, source {source}"
+    return Kernels(**functions, step=library.step(), name=name)
 
 
 def _thread_functions() -> list[int | None]:
@@ -92,7 +93,7 @@ def _instructions() -> tuple[str, tuple[str, ...]]:
         return "AVX512-BF16", (*AVX512_FLAGS, "-mavx512bf16")  # whatever has AMX has these too
     if capability == "AVX2":
         return "AVX2", AVX2_FLAGS
-    return "no wide vectors", ()
+    return capability, ()
 
 
 def _compiler() -> tuple[list[str], str]:
@@ -115,11 +116,12 @@ def _compiled(compiler: list[str], version: str, flags: tuple[str, ...]) -> Path
     """The shared library of this source, compiler, flags and torch: from the cache, or made under a lock."""
     folder = cache_folder("kernels")
     _check_private(folder)
-    facts = (SOURCE.read_text(encoding="utf-8"), compiler, version, BASE_FLAGS, flags, torch.__version__)
+    facts = (SOURCE.read_bytes(), compiler, version, BASE_FLAGS, flags, torch.__version__)
     path = folder / f"fused-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.so"
-    with _locked(folder / "lock"):
-        if not path.exists():
-            _compile([*compiler, *BASE_FLAGS, *flags], path)
+    if not path.exists():
+        with _locked(folder / "lock"):
+            if not path.exists():
+                _compile([*compiler, *BASE_FLAGS, *flags], path)
     return path
 
 
