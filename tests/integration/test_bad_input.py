@@ -168,6 +168,29 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(command: str, useful
     assert snapshot(made) == before
 
 
+def test_a_run_whose_data_was_moved_or_changed_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    class_folders(tmp_path / "here", {"dark": 10, "light": 10})
+    assert resnets("train", "here", *SMALL, "--name", "run").status == 0
+    os.rename("here", "there")
+    before = snapshot(tmp_path)
+    said = resnets("train", "--resume", "runs/run", "--epochs", "2")
+    assert (said.status, said.out) == (2, "")
+    assert said.err == (
+        f"resnets: the data of runs/run is no longer at {tmp_path}/here; put it back there and resume again\n"
+    )
+    assert snapshot(tmp_path) == before
+    os.rename("there", "here")
+    noise(0, 77).save("here/light/new.png")
+    said = resnets("train", "--resume", "runs/run", "--epochs", "2")
+    assert said.status == 2
+    assert "has changed since runs/run began (1 file new, such as light/new.png); start a new run" in said.err
+    os.remove("here/light/new.png")
+    assert resnets("train", "--resume", "runs/run", "--epochs", "2").status == 0
+
+
 MISSING: list[tuple[str, str]] = [
     ("predict runs/run labels.csv", "not a picture: text"),
     ("predict runs/run nowhere.png", "cannot be read: No such file or directory"),

@@ -98,7 +98,7 @@ def test_changed_pictures_are_named_on_a_resume(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train((pixels, labels), config=config(tmp_path, name="run"), on_event=stop_at(5))
     pixels[3] += 1
-    with pytest.raises(RunError, match="the data has changed since .* began .1 files changed"):
+    with pytest.raises(RunError, match="the data has changed since .* began .1 file changed"):
         train((pixels, labels), resume=tmp_path / "runs" / "run")
 
 

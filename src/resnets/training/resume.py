@@ -8,7 +8,7 @@ from resnets.base.errors import RunError, UsageError
 from resnets.base.machine import numeric_environment
 from resnets.base.options import flag_of
 from resnets.base.program import command_line
-from resnets.base.text import printable
+from resnets.base.text import counted, printable
 from resnets.data.manifest import Manifest
 from resnets.networks import kernels
 from resnets.training.config import RESUMABLE, TrainConfig, changed
@@ -109,5 +109,5 @@ def first_change(now: Manifest, before: Manifest) -> str:
         ("changed", {path for path in old.keys() & new.keys() if old[path] != new[path]}),
     ):
         if paths:
-            return f"{len(paths):,} files {word}, such as {printable(min(paths))}"
+            return f"{counted(len(paths), 'file')} {word}, such as {printable(min(paths))}"
     return "classes or parts differ"

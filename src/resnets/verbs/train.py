@@ -179,13 +179,7 @@ def _resume(
     before = recorded(run)
     with folder.locked(run), kernels.using(True), listening(resume_command(run)) as stop:
         plan = changed_plan(before.latest, config, run, finished=before.finished)
-        address, _ = read_config(run / folder.CONFIG)
-        if data is None and address is None:
-            raise RunError(f"the data of {run} was in memory: resume from Python, resnets.train(data, resume=…)")
-        opened = _open(address if data is None else data, plan.config, progress)
-        if opened.manifest.hash() != before.data:
-            change = first_change(opened.manifest, Manifest.read(run / folder.MANIFEST))
-            raise RunError(f"the data has changed since {run} began ({change}); start a new run")
+        opened = _same_data(data, run, plan.config, progress, expected=before.data)
         checkpoint = load_checkpoint(run)
         with threads_of(plan.config.threads):
             gallery = Gallery(opened, threads=plan.config.threads, progress=progress)
@@ -272,6 +266,21 @@ def _open(data: Any, config: TrainConfig, progress: OnProgress) -> Data:
         progress=lambda done, total: progress("looking at the pictures", done, total),
         download_progress=progress,
     )
+
+
+def _same_data(data: Any, run: Path, config: TrainConfig, progress: OnProgress, *, expected: str) -> Data:
+    """The data a run began with, from where its config says it is. Raises RunError where it is gone or another."""
+    if data is None:
+        data, _ = read_config(run / folder.CONFIG)
+        if data is None:
+            raise RunError(f"the data of {run} was in memory: resume from Python, resnets.train(data, resume=…)")
+        if Path(data).is_absolute() and not Path(data).exists():
+            raise RunError(f"the data of {run} is no longer at {data}; put it back there and resume again")
+    opened = _open(data, config, progress)
+    if opened.manifest.hash() != expected:
+        change = first_change(opened.manifest, Manifest.read(run / folder.MANIFEST))
+        raise RunError(f"the data has changed since {run} began ({change}); start a new run")
+    return opened
 
 
 def _network(plan: Plan) -> nn.Module:
