@@ -29,7 +29,7 @@ def norm_act(
     """
     if all(gate is None for gate in gates):
         return kernels.norm_act(norm, x, residual=residual, act=act)
-    x = join(norm(x), gates, residual)
+    x = join(kernels.norm_act(norm, x), gates, residual)
     return x if act is None else act(x)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from resnets.networks import kernels
 from resnets.networks.kernels import build, switch
-from resnets.networks.kernels.build import AVX2_FLAGS, Kernels
+from resnets.networks.kernels.build import AVX2_FLAGS, AVX512_FLAGS, Kernels
 
 load = build.load.__wrapped__  # without its memory
 
@@ -76,11 +76,15 @@ def test_the_library_lies_in_a_private_folder_and_is_made_once() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flags", [AVX2_FLAGS, ()], ids=["AVX2", "plain"])
+@pytest.mark.parametrize("flags", [AVX512_FLAGS, AVX2_FLAGS, ()], ids=["AVX512", "AVX2", "plain"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_narrower_instructions_compute_what_wider_ones_do(
     monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], dtype: torch.dtype
 ) -> None:
+    runs = {"AVX512": (AVX512_FLAGS, AVX2_FLAGS, ()), "AVX2": (AVX2_FLAGS, ())}
+    if flags not in runs.get(torch.backends.cpu.get_cpu_capability(), ((),)):
+        pytest.skip("this processor does not run them")
+
     def made() -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(0)
         x, residual, grad = torch.randn(3, 2, 19, 8, 9, generator=generator).to(dtype).unbind()
