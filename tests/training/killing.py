@@ -11,7 +11,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-RUN = ["--epochs", "4", "--seed", "3", "--threads", "1", "--save-minutes", "0.003", "--quiet", "--mixup", "0.2"]
+RUN = ["--epochs", "14", "--seed", "3", "--threads", "1", "--save-minutes", "0.003", "--quiet", "--mixup", "0.2"]
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -42,9 +42,9 @@ def train_killed(runs: Path, data: Path | str, *, name: str, kills: int, seed: i
         time.sleep(chance.random() * 0.9)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if process.returncode == 0:
-            return run, steps  # it ended before the kill
         events = [json.loads(line) for line in log.read_bytes().split(b"\n")[:-1]]
+        if events and events[-1]["event"] == "end":
+            return run, steps  # its work was done before the kill
         steps.append(max((event.get("step", 0) for event in events), default=0))
     subprocess.run(_next(run, data, name), check=True, stdout=subprocess.DEVNULL)
     return run, steps
