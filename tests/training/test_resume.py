@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from resnets.base.errors import Interrupted, NotFinite, RunError, UsageError
 from resnets.training.config import TrainConfig
@@ -140,3 +141,25 @@ def test_the_comparison_above_can_fail(tmp_path: Path) -> None:
     first = train(pictures(), config=config(tmp_path, name="first"))
     second = train(pictures(), config=config(tmp_path, name="second", seed=1))
     assert differing_tensors(first.path, second.path) != []
+
+
+def test_a_run_started_at_torchs_own_thread_count_is_resumed_at_the_count_it_recorded(tmp_path: Path) -> None:
+    data = pictures()
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # as OMP_NUM_THREADS=1 or a notebook may have done
+    try:
+        with pytest.raises(Interrupted):
+            train(data, config=config(tmp_path, name="run", threads=None), on_event=stop_at(5))
+        run = train(data, resume=tmp_path / "runs" / "run")
+        whole = train(data, config=config(tmp_path, name="whole", threads=None))
+    finally:
+        torch.set_num_threads(before)
+    assert differing_tensors(whole.path, run.path) == []
+
+
+def test_a_refused_exact_resume_leaves_a_finished_run_as_it_is(tmp_path: Path) -> None:
+    run = train(pictures(), config=config(tmp_path, name="run"))
+    before = run.model.read_bytes()
+    with pytest.raises(RunError, match="exact resume is not possible here: extended from 3 to 5 epochs"):
+        train(pictures(), resume=run.path, config=TrainConfig(epochs=5, exact=True))
+    assert run.model.read_bytes() == before

@@ -9,19 +9,31 @@ from resnets.labels import LABEL
 from resnets.networks.variants import VARIANTS, variant
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from resnets.networks.spec import ResNetSpec
     from resnets.networks.summary import Summary
 
 
 def summary(
-    model: str | Path, *, size: tuple[int, int] | None = None, num_classes: int | None = None
+    model: "str | Path | ResNetSpec | nn.Module",
+    *,
+    size: tuple[int, int] | None = None,
+    num_classes: int | None = None,
 ) -> "Summary":
-    """What each layer of a named network, or of a model file's, gives, holds and costs.
+    """What each layer of a network gives, holds and costs: by its name, its spec, itself, or a model file.
 
     size: (height, width) in pixels; by default the model file's own, or what the network was made for.
     num_classes: of a named network. Raises UsageError for an unknown name, ModelFileError for a bad file.
     """
     from resnets.networks.summary import summary as layers_of
 
+    if not isinstance(model, str | Path):  # a spec or a network
+        if num_classes is not None:
+            raise UsageError(
+                "a spec or a network has classes of its own; a number of classes is for networks by name"
+            )
+        return layers_of(model, size)
     if model in VARIANTS or not _is_path(model):
         spec = variant(str(model))
         if num_classes is not None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from resnets._version import VERSION
 from resnets.base.errors import RunError, UsageError, WorkStopped, is_out_of_memory
+from resnets.base.machine import cores
 from resnets.data.dataset import Data, open_data
 from resnets.data.manifest import Manifest
 from resnets.evaluation.predict import threads_of
@@ -129,8 +130,9 @@ def _start(
     folder.refuse_unwritable(runs)
     if config.model is not None and network is None:
         variant(config.model)  # a wrong name is told before the pictures are read
+    config = _with_lasting_paths(config)
     opened = _open(data, config, progress)
-    with threads_of(config.threads), kernels.using(True):
+    with threads_of(config.threads or cores()), kernels.using(True):
         gallery = Gallery(opened, threads=config.threads, progress=progress)
         plan = make_plan(config, opened, measure=gallery.mean_std, foreign=network is not None)
         base = _network(plan) if network is None else network
@@ -181,6 +183,10 @@ def _resume(
         plan = changed_plan(before.latest, config, run, finished=before.finished)
         opened = _same_data(data, run, plan.config, progress, expected=before.data)
         checkpoint = load_checkpoint(run)
+        earlier = checkpoint.state["position"]["departures"] if checkpoint else []
+        departures = departures_of(before.first, plan, earlier)
+        if departures and config.exact:
+            raise RunError(f"an exact resume is not possible here: {'; '.join(departures)}")
         with threads_of(plan.config.threads):
             gallery = Gallery(opened, threads=plan.config.threads, progress=progress)
             base = _network(plan) if network is None else network
@@ -202,9 +208,7 @@ def _resume(
             if checkpoint is not None:
                 training.restore(checkpoint)
             position = training.position
-            position.departures = departures_of(before.first, plan, position.departures)
-            if position.departures and config.exact:
-                raise RunError(f"an exact resume is not possible here: {'; '.join(position.departures)}")
+            position.departures = departures
             how = "continued, not exact: " + "; ".join(position.departures) if position.departures else "exact"
             tell(
                 events.append(
@@ -319,6 +323,16 @@ def _data_origin(data: Data, run: Path) -> dict[str, Any]:
     parts = {part: len(data.rows(part)) for part in ("train", "val", "test")}
     about = {"name": data.name, "origin": data.origin, "hash": data.manifest.hash(), "pictures": parts}
     return {"data": about, "run": run.name}
+
+
+def _with_lasting_paths(config: TrainConfig) -> TrainConfig:
+    """The files that a resume may need again, as they can be found from any folder."""
+    classes, weights = config.classes, config.weights
+    return replace(
+        config,
+        classes=None if classes is None else _lasting(classes),
+        weights=None if weights is None else _lasting(weights),
+    )
 
 
 def _lasting(address: str | Path) -> str:
