@@ -11,7 +11,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-RUN = ["--epochs", "14", "--seed", "3", "--threads", "1", "--save-minutes", "0.003", "--quiet", "--mixup", "0.2"]
+RUN = ["--epochs", "40", "--seed", "3", "--threads", "1", "--save-minutes", "0.003", "--quiet", "--mixup", "0.2"]
 
 
 def command(*arguments: str | Path) -> list[str]:
