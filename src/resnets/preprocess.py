@@ -15,6 +15,7 @@ from resnets.base.errors import ModelFileError, UsageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # RGB in [0, 1], over ImageNet's training pictures
 IMAGENET_STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)  # mean and deviation that bring [0, 1] to [-1, 1]
 CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 PILLOW_MODES = {"grey": "L", "rgb": "RGB", "rgba": "RGBA"}
 FILTERS = {

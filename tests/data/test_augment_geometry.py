@@ -90,6 +90,12 @@ def test_shifts_are_uniform_from_none_to_twice_the_pad() -> None:
         assert np.abs(counts / 20_000 - 1 / 9).max() < 0.01
 
 
+def test_each_picture_is_mirrored_every_other_epoch() -> None:
+    first, second = (mirrored(ROWS, probability=0.5, seed=0, epoch=epoch) for epoch in (0, 1))
+    assert (first ^ second).all()
+    assert (mirrored(ROWS, probability=0.5, seed=0, epoch=2) == first).all()
+
+
 def test_half_of_the_pictures_are_mirrored() -> None:
     share = mirrored(ROWS, probability=0.5, seed=0, epoch=0).mean()
     assert abs(share - 0.5) < 4 * math.sqrt(0.25 / 20_000)

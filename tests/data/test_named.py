@@ -304,7 +304,7 @@ FILE = {"url": "https://example.com/a.tgz", "sha256": "0" * 64, "size": 1}
     [
         ("not json", "RESNETS_CATALOGUE=.* cannot be used: JSONDecodeError"),
         ("[]", "cannot be used"),
-        ('{"imagenete": {}}', "no data set named 'imagenete'; did you mean imagenette"),
+        ('{"imagenete": {"files": []}}', "no data set named 'imagenete'; did you mean imagenette"),
         ('{"imagenette": {}}', "cannot be used: KeyError: 'files'"),
         (json.dumps({"imagenette": {"files": [FILE, FILE]}}), "imagenette needs 1 files, got 2"),
         (json.dumps({"imagenette": {"files": [{**FILE, "sha256": ""}]}}), "needs its sha256 as 64 hexadecimal"),

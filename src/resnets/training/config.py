@@ -28,7 +28,11 @@ class TrainConfig:
     """All options of `resnets.train`; every one has a default that is chosen and printed."""
 
     model: str | None = option(None, "the network's name; `resnets models` lists them", group="The network")
-    weights: str | None = option(None, "start from these weights: a file, or none", group="The network")
+    weights: str | None = option(
+        None,
+        "start from a file, from a name that `resnets models --weights` lists, auto or none",
+        group="The network",
+    )
     stem: Literal["own", "imagenet", "small"] | None = option(
         None,
         "first layers: the network's own, imagenet (7x7 stride 2, pooling) or small (3x3 stride 1)",
@@ -59,11 +63,11 @@ class TrainConfig:
         None, "stop after this many epochs without a better validation figure", group="How long"
     )
 
-    optimizer: Literal["sgd", "adam", "adamw"] | None = option(
-        None, "sgd has Nesterov momentum", group="The update"
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] | None = option(
+        None, "sgd has Nesterov momentum; muon makes the updates of filters orthogonal", group="The update"
     )
     lr: float | None = option(None, "peak learning rate", group="The update")
-    momentum: float = option(0.9, "momentum of sgd, first beta of adam and adamw", group="The update")
+    momentum: float = option(0.9, "momentum of sgd and muon, first beta of adam and adamw", group="The update")
     weight_decay: float | None = option(None, "weight decay; norms and biases have none", group="The update")
     schedule: Literal["cosine", "step", "one-cycle", "constant"] | None = option(
         None, "the course of the rate", group="The update"
@@ -85,6 +89,15 @@ class TrainConfig:
     pad: int | None = option(None, "pad and crop: pixels a side", group="Augmentation")
     scale: float | None = option(
         None, "random resized crop: smallest share of the picture's area", group="Augmentation"
+    )
+    affine: float | None = option(
+        None, "turn, zoom and shear: how far each entry of the matrix leaves the identity's", group="Augmentation"
+    )
+    elastic: float | None = option(
+        None, "a smooth random field moves pixels by up to this share of a side", group="Augmentation"
+    )
+    stroke: float | None = option(
+        None, "lines become thicker or thinner by up to this many pixels", group="Augmentation"
     )
     flip: bool | None = option(None, "mirror half of the pictures", group="Augmentation")
     colour: float | None = option(
@@ -121,9 +134,9 @@ class TrainConfig:
             self._at_least(name, 1)
         for name in ("lr", "clip", "save_minutes"):
             self._at_least(name, 0, above=True)
-        for name in ("weight_decay", "warmup", "erasing", "mixup", "cutmix", "colour", "pad", "seed"):
+        for name in ("weight_decay", "warmup", "erasing", "mixup", "cutmix", "colour", "pad", "seed", "stroke"):
             self._at_least(name, 0)
-        for name in ("momentum", "ema", "label_smoothing"):
+        for name in ("momentum", "ema", "label_smoothing", "affine", "elastic"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"{flag_of(name)} must be from 0 to below 1, got {value}")

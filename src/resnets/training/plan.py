@@ -23,6 +23,7 @@ from resnets.networks.variants import variant
 from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnets.training.config import TrainConfig, parse_size
 from resnets.training.recipes import Facts, default_rate, recipe
+from resnets.weights.catalogue import best_for
 
 log = logging.getLogger("resnets")
 
@@ -81,7 +82,7 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     _refuse_unusable(data, len(rows))
     reasons: list[str] = []
     size, same_size = _size(config, data, rows, reasons)
-    facts = Facts(pictures=len(rows), size=size)
+    facts = Facts(pictures=len(rows), size=size, pretrained=config.weights not in (None, "none"))
     values, why = recipe(facts)
     reasons.append(f"recipe for {why}")
     model = config.model or ("the network given" if foreign else values["model"])
@@ -104,7 +105,7 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     resolved = replace(
         config,
         model=model,
-        weights=config.weights or "none",
+        weights=best_for(model).name if config.weights == "auto" else config.weights or "none",
         stem=stem,
         size=f"{size[0]}x{size[1]}",
         channels=channels,
@@ -125,6 +126,9 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         augment=augment.geometry,
         pad=augment.pad if augment.geometry == "pad-crop" else None,
         scale=augment.scale if augment.geometry == "rrc" else None,
+        affine=augment.affine,
+        elastic=augment.elastic,
+        stroke=augment.stroke,
         flip=augment.flip > 0,
         colour=augment.colour,
         policy=augment.policy,
@@ -229,7 +233,7 @@ def _stem_reason(config: TrainConfig, stem: str, size: tuple[int, int]) -> str:
 
 
 def _normalisation(channels: str, facts: Facts) -> Any:
-    return "imagenet" if channels == "rgb" and not facts.small else "measured"
+    return "imagenet" if channels == "rgb" and (facts.pretrained or not facts.small) else "measured"
 
 
 def _preprocess(

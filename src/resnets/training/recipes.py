@@ -10,11 +10,13 @@ SMALL_PIXELS = 64  # up to here pictures are called small
 class Facts:
     """What defaults are chosen by.
 
-    pictures: training pictures. size: (height, width) of the network's input, pixels.
+    pictures: training pictures. size: (height, width) of the network's input, pixels. pretrained: the run starts
+    from weights.
     """
 
     pictures: int
     size: tuple[int, int]
+    pretrained: bool = False
 
     @property
     def small(self) -> bool:
@@ -58,5 +60,5 @@ def recipe(facts: Facts) -> tuple[dict[str, Any], str]:
 
 
 def default_rate(optimizer: str, batch: int, values: dict[str, Any]) -> float:
-    """The peak rate: linear in the batch for SGD (Goyal et al. 2017), 0.001 for Adam and AdamW."""
-    return float(values["lr_per_128"]) * batch / 128 if optimizer == "sgd" else 1e-3
+    """The peak rate: linear in the batch for SGD (Goyal et al. 2017) and Muon, 0.001 for Adam and AdamW."""
+    return float(values["lr_per_128"]) * batch / 128 if optimizer in ("sgd", "muon") else 1e-3

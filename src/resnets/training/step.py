@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-Optimizer = Literal["sgd", "adam", "adamw"]
+from resnets.training.muon import Muon
+
+Optimizer = Literal["sgd", "adam", "adamw", "muon"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,17 +101,32 @@ def _cross_entropy(logits: torch.Tensor, target: torch.Tensor, label_smoothing: 
 def make_optimizer(
     network: nn.Module, kind: Optimizer, *, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, Adam or AdamW; parameters of one dimension (norms, biases) have no decay."""
+    """SGD with Nesterov momentum, Adam, AdamW or Muon; parameters of one dimension (norms, biases) have no decay.
+
+    Muon moves and decays the filters of convolutions; the rest, the classifier too, goes by SGD at the same rate
+    without decay.
+    """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
         {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    if kind == "muon":
+        return _muon(trained, momentum, weight_decay)
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
     adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
     return adam(groups, lr=0.0, betas=(momentum, 0.999), fused=True)
+
+
+def _muon(trained: list[nn.Parameter], momentum: float, weight_decay: float) -> Muon:
+    filters = [parameter for parameter in trained if parameter.ndim == 4]
+    groups: list[dict[str, Any]] = [
+        {"params": filters, "weight_decay": weight_decay, "orthogonal": True},
+        {"params": [parameter for parameter in trained if parameter.ndim != 4]},
+    ]
+    return Muon([group for group in groups if group["params"]], lr=0.0, momentum=momentum)
 
 
 class Average:

@@ -19,7 +19,7 @@ from resnets.evaluation.predict import threads_of
 from resnets.networks import kernels
 from resnets.networks.resnet import build
 from resnets.networks.variants import variant
-from resnets.preprocess import CHANNELS
+from resnets.preprocess import CHANNELS, HALF
 from resnets.training import run as folder
 from resnets.training.checkpoint import load_checkpoint
 from resnets.training.config import TrainConfig, read_config, write_config
@@ -39,7 +39,7 @@ from resnets.training.resume import (
 from resnets.training.signals import listening
 from resnets.training.tracking import check_trackers, open_trackers
 from resnets.training.watch import is_interactive, show
-from resnets.weights.loading import initialise
+from resnets.weights.loading import initialise, network_of
 from resnets.weights.modelfile import LICENCE, RECEIPT, Model, load
 
 log = logging.getLogger("resnets")
@@ -130,13 +130,13 @@ def _start(
     folder.refuse_unwritable(runs)
     if config.model is not None and network is None:
         variant(config.model)  # a wrong name is told before the pictures are read
-    config = _with_lasting_paths(config)
+    config = _as_weights_ask(_with_lasting_paths(config), progress)
     opened = _open(data, config, progress)
     with threads_of(config.threads or cores()), kernels.using(True):
         gallery = Gallery(opened, threads=config.threads, progress=progress)
         plan = make_plan(config, opened, measure=gallery.mean_std, foreign=network is not None)
         base = _network(plan) if network is None else network
-        origin, line = _first_weights(base, plan, gallery)
+        origin, line = _first_weights(base, plan, gallery, progress)
         default = f"{folder.plain_name(opened.name)}-{folder.plain_name(plan.config.model or '')}"
         run = folder.new_run_folder(runs, name=config.name, default=default)
         warn_of_few(plan)
@@ -191,7 +191,7 @@ def _resume(
             gallery = Gallery(opened, threads=plan.config.threads, progress=progress)
             base = _network(plan) if network is None else network
             if checkpoint is None:
-                _first_weights(base, plan, gallery)
+                _first_weights(base, plan, gallery, progress)
             events = folder.Events(run / folder.EVENTS)
             origin = before.origin | _data_origin(opened, run)
             training = Training(
@@ -287,6 +287,21 @@ def _same_data(data: Any, run: Path, config: TrainConfig, progress: OnProgress, 
     return opened
 
 
+def _as_weights_ask(config: TrainConfig, progress: OnProgress) -> TrainConfig:
+    """The network, stem and normalisation that the first weights are for, where no others are asked for."""
+    if config.weights in (None, "none", "auto"):
+        return config
+    name, spec, preprocess = network_of(str(config.weights), progress=progress)
+    stem: Any = "small" if spec.stem == "small" else "own"
+    halves = preprocess is not None and preprocess.mean == HALF
+    return replace(
+        config,
+        model=config.model or name,
+        stem=config.stem or stem,
+        normalize=config.normalize or ("half" if halves else None),
+    )
+
+
 def _network(plan: Plan) -> nn.Module:
     """The planned network with random weights, drawn by the run's seed."""
     config = plan.config
@@ -303,7 +318,9 @@ def _network(plan: Plan) -> nn.Module:
     return build(spec)
 
 
-def _first_weights(network: nn.Module, plan: Plan, gallery: Gallery) -> tuple[dict[str, Any], str | None]:
+def _first_weights(
+    network: nn.Module, plan: Plan, gallery: Gallery, progress: OnProgress
+) -> tuple[dict[str, Any], str | None]:
     """Put in the weights that the run starts from: what the origin says of them, and the receipt's line.
 
     Batch norms with folded statistics get the statistics of these pictures; the network's answers stay the same.
@@ -311,7 +328,7 @@ def _first_weights(network: nn.Module, plan: Plan, gallery: Gallery) -> tuple[di
     origin = {"resnets": VERSION, "torch": torch.__version__, "model": plan.config.model}
     if plan.config.weights in (None, "none"):
         return origin, None
-    receipt = initialise(network, str(plan.config.weights), heads=plan.heads)
+    receipt = initialise(network, str(plan.config.weights), heads=plan.heads, progress=progress)
     line = receipt.line()
     if receipt.folded:
         unfold(network, gallery.normalised("train", plan.preprocess, batch=plan.config.batch or 1))

@@ -15,7 +15,7 @@ from resnets.weights.source import Source
 KINDS: dict[int, Channels] = {1: "grey", 3: "rgb", 4: "rgba"}
 
 
-def network_of(source: Source) -> tuple[str, ResNetSpec, list[str]]:
+def spec_of(source: Source) -> tuple[str, ResNetSpec, list[str]]:
     """The network's name and spec, from the shapes and from what the file says, and what was assumed.
 
     v1 and v1.5 have the same shapes: where nothing says which it is, v1.5 is assumed.
@@ -39,6 +39,8 @@ def _stated(source: Source) -> tuple[str | None, bool]:
 
     torchvision's file names end in the first digits of the file's SHA-256.
     """
+    if source.published is not None:
+        return source.published.network, True
     arch = (source.file.arch or "").partition(".")[0] if source.file else ""
     if arch in VARIANTS:
         return arch, True
@@ -81,6 +83,8 @@ def preprocess_of(source: Source, spec: ResNetSpec, given: Preprocess | None) ->
             "give in_channels"
         )
     stored = source.base.preprocess if source.base else None
+    if source.published is not None:
+        stored = source.published.preprocess
     chosen = _with_channels(stored or (CIFAR if spec.stem == "small" else IMAGENET), spec.in_channels)
     if stored:
         return chosen, []

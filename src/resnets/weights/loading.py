@@ -13,8 +13,9 @@ from resnets.labels import LABEL, Head
 from resnets.networks import VARIANTS, ResNetSpec, build, variant
 from resnets.preprocess import Preprocess
 from resnets.weights import modelfile
-from resnets.weights.assumptions import classes_of, network_of, preprocess_of
+from resnets.weights.assumptions import classes_of, preprocess_of, spec_of
 from resnets.weights.blank import blank
+from resnets.weights.catalogue import Progress, catalogue, fetch, published
 from resnets.weights.layouts import channels_of
 from resnets.weights.modelfile import LICENCE, RECEIPT, UNNAMED, Model
 from resnets.weights.receipt import Receipt
@@ -40,14 +41,16 @@ def load(
     preprocess: Preprocess | None = None,
     partial: bool = False,
     strict: bool = False,
+    progress: Progress | None = None,
 ) -> Model:
-    """Load a model file, a run folder's model, or weights of torchvision, timm or akamaster.
+    """Load a model file, a run folder's model, weights of torchvision, timm or akamaster, or weights by name.
 
     network: the module for a model file that holds a network of another library.
+    progress: called while a named file is downloaded, with what is done, the bytes so far and in all.
     The other options are those of `load_weights`; the receipt is in the model's origin, assumptions are logged.
     Raises UsageError for a path or name that is not there, ModelFileError for a file that cannot be used.
     """
-    path = find(path_or_name)
+    path = find(path_or_name, progress=progress)
     changes = (model, num_classes, in_channels, preprocess) != (None,) * 4
     if network is not None or (not changes and modelfile.is_model_file(path)):
         return modelfile.load(path, network=network)
@@ -127,19 +130,33 @@ def initialise(
     heads: Mapping[str, Head] | None = None,
     partial: bool = False,
     strict: bool = False,
+    progress: Progress | None = None,
 ) -> Receipt:
     """Start a network from other weights, before it is trained.
 
     heads: the network's classes; a head is copied only where the source's has the same classes in the same order.
     Raises ModelFileError, before the network is touched, where the weights do not cover its body.
     """
-    start = from_model(source) if isinstance(source, Model) else read_source(find(source))
+    start = from_model(source) if isinstance(source, Model) else read_source(find(source, progress=progress))
     allowed = Allowed(partial=partial, strict=strict)
     return _transferred(network, start, allowed, other_classes=_other_classes(start, heads or {}))
 
 
-def find(path_or_name: Path | str) -> Path:
-    """The file that is meant: a path, or a run folder's model. Raises UsageError where there is none."""
+def network_of(
+    path_or_name: Path | str, *, progress: Progress | None = None
+) -> tuple[str | None, ResNetSpec, Preprocess | None]:
+    """The network that weights are of: its name and how pictures are prepared, as far as known, and its spec."""
+    source = read_source(find(path_or_name, progress=progress))
+    spec, name, _ = _network_of(source, None)
+    stated = source.base.preprocess if source.base else None
+    return name, spec, source.published.preprocess if source.published else stated
+
+
+def find(path_or_name: Path | str, *, progress: Progress | None = None) -> Path:
+    """The file that is meant: a path, a run folder's model, or weights by name, which are downloaded once.
+
+    Raises UsageError where there is none.
+    """
     path, name = Path(path_or_name), str(path_or_name)
     if path.is_dir():
         if (path / RUN_MODEL).exists():
@@ -150,13 +167,24 @@ def find(path_or_name: Path | str) -> Path:
     if name in VARIANTS:
         raise UsageError(
             f"{name} is a network, not weights: resnets.build({name!r}) gives it with random weights; "
-            "give the path of a model or weights file"
+            f"give the path of a model or weights file, or published weights such as {_example(name)}"
         )
+    if name in catalogue() or name.partition(".")[0] in VARIANTS:
+        return fetch(published(name), progress=progress)
     if path.suffix or path.parent != Path("."):
         raise UsageError(f"there is no file {printable(name)}; check the path")
     raise unknown_name(
-        "model file or weights", name, VARIANTS, list_all="give the path of a model or weights file"
+        "model file or weights",
+        name,
+        [*VARIANTS, *catalogue()],
+        list_all="give the path of a model or weights file, or a name of resnets models --weights",
     )
+
+
+def _example(network: str) -> str:
+    """Published weights, of this network where there are any."""
+    known = list(catalogue())
+    return next((name for name in known if name.partition(".")[0] == network), known[0])
 
 
 def _network_of(source: Source, model: str | ResNetSpec | None) -> tuple[ResNetSpec, str | None, list[str]]:
@@ -167,7 +195,7 @@ def _network_of(source: Source, model: str | ResNetSpec | None) -> tuple[ResNetS
         return variant(model), model, []
     if source.spec is not None and source.base is not None:
         return source.spec, source.base.origin.get("network"), []
-    name, spec, assumed = network_of(source)
+    name, spec, assumed = spec_of(source)
     return spec, name, assumed
 
 
@@ -183,8 +211,18 @@ def _transferred(
         entries=tuple(entries),
         licence=source.licence,
         folded=folded,
-        notes=(*_opened(source), *notes, *([FOLDED_NOTE] if folded else [])),
+        notes=(*_published(source), *_opened(source), *notes, *([FOLDED_NOTE] if folded else [])),
     )
+
+
+def _published(source: Source) -> list[str]:
+    """What the publisher states of the file."""
+    known = source.published
+    if known is None:
+        return []
+    height, top1 = known.preprocess.size[0], known.top1
+    figure = f"; top-1 {top1:.2f}% of ImageNet's validation pictures at {height} px" if top1 else ""
+    return [f"published as {known.name}{figure}"]
 
 
 def _opened(source: Source) -> list[str]:

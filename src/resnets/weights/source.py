@@ -7,6 +7,7 @@ from resnets.base.files import sha256_of
 from resnets.labels import LABEL, Head
 from resnets.networks import ResNetSpec
 from resnets.weights import modelfile
+from resnets.weights.catalogue import Published, of_hash
 from resnets.weights.layouts import Named, by_our_names, outputs_of
 from resnets.weights.modelfile import LICENCE, UNNAMED, Model
 from resnets.weights.presets import CIFAR10_CLASSES, IMAGENET_CLASSES, cifar10_head, imagenet_head
@@ -18,7 +19,10 @@ AS_CIFAR10 = "its 10 classes are CIFAR-10's, in the order of that data set"
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Tensors under our names, and what is known of them: `base` for models of ours, `file` for other files."""
+    """Tensors under our names, and what is known of them: `base` for models of ours, `file` for other files.
+
+    published: what the catalogue says of a file with this hash.
+    """
 
     path: Path
     named: Named
@@ -26,6 +30,7 @@ class Source:
     licence: str | None
     base: Model | None = None
     file: TensorFile | None = None
+    published: Published | None = None
 
     @property
     def spec(self) -> ResNetSpec | None:
@@ -45,7 +50,7 @@ class Source:
             return None if unnamed else (self.base.heads[name], "")
         classes = self.outputs.get(name)
         if name == LABEL and classes == IMAGENET_CLASSES:
-            return imagenet_head(), AS_IMAGENET
+            return imagenet_head(), "" if self.published else AS_IMAGENET
         if name == LABEL and classes == len(CIFAR10_CLASSES) and self.named.akamaster:
             return cifar10_head(), AS_CIFAR10
         return None
@@ -57,7 +62,9 @@ def read_source(path: Path, *, prefix: str | None = None) -> Source:
         return replace(from_model(modelfile.load(path)), path=path, sha256=sha256_of(path))
     file = read_tensors(path)
     named = by_our_names(file.tensors, path, prefix=prefix)
-    return Source(path=path, named=named, sha256=file.sha256, licence=file.licence, file=file)
+    known = of_hash(file.sha256)
+    licence = known.licence if known else file.licence
+    return Source(path=path, named=named, sha256=file.sha256, licence=licence, file=file, published=known)
 
 
 def from_model(model: Model) -> Source:

@@ -2,5 +2,5 @@
 
 `settings` holds the resolved settings and their defaults, `geometry` draws boxes and shifts and needs no
 torch, `batch` changes uint8 pixels and normalises them, `policy` is RandAugment and TrivialAugment,
-`mixing` is mixup and cutmix.
+`warp` distorts writing, `mixing` is mixup and cutmix.
 """

@@ -17,10 +17,11 @@ from resnets.data.augment.geometry import Rows, crop_boxes, erasing_boxes, mirro
 from resnets.data.augment.operations import as_bytes, as_floats, brightness, contrast, saturation
 from resnets.data.augment.policy import apply_policy
 from resnets.data.augment.settings import Augment, Border
+from resnets.data.augment.warp import stroke, warp
 
 
 def augment_batch(images: torch.Tensor, rows: Rows, *, settings: Augment, seed: int, epoch: int) -> torch.Tensor:
-    """Geometry, mirror image, policy and colour: uint8 (B, C, H, W) to the same, channels last.
+    """Geometry, distortion, strokes, flip, policy and colour: uint8 (B, C, H, W) to the same, channels last.
 
     `rows` are the pictures' rows in the manifest: a picture's draws depend on (seed, epoch, row) alone.
     """
@@ -33,6 +34,10 @@ def augment_batch(images: torch.Tensor, rows: Rows, *, settings: Augment, seed: 
     elif settings.geometry == "rrc":
         heights, widths = np.full(len(rows), height), np.full(len(rows), width)
         images = resized_crop(images, crop_boxes(rows, heights, widths, settings=settings, seed=seed, epoch=epoch))
+    if settings.affine or settings.elastic:
+        images = warp(images, rows, settings=settings, seed=seed, epoch=epoch)
+    if settings.stroke:
+        images = stroke(images, rows, settings=settings, seed=seed, epoch=epoch)
     if settings.flip:
         images = flip(images, mirrored(rows, probability=settings.flip, seed=seed, epoch=epoch))
     if settings.policy != "none":

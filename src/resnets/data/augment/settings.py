@@ -26,7 +26,10 @@ class Augment:
     geometry: `none`; `pad-crop` (a shift by up to `pad` pixels); `rrc` (random resized crop).
     pad: pixels on each side; border: what they hold: zeros, the edge repeated, or a reflection without it.
     scale: the smallest share of the area that a random resized crop keeps; ratio: its width / height.
-    flip: the probability of a mirror image, left to right.
+    affine: turn, zoom and shear: each entry of the 2x2 matrix leaves the identity's by up to this; 0 is off.
+    elastic: a smooth random field moves pixels by up to this share of a side; 0 is off.
+    stroke: lines become thicker or thinner by up to this many pixels a side; 0 is off.
+    flip: the probability of a mirror image, left to right; at 0.5 the sides alternate, epoch by epoch.
     colour: brightness, contrast and saturation are multiplied by 1 - colour to 1 + colour; 0 is off.
     policy: `randaugment` (`policy_operations` of magnitude `policy_magnitude`, 0 to 30) or `trivialaugment`.
     erasing: the probability that a box is filled with the mean.
@@ -39,6 +42,9 @@ class Augment:
     border: Border = "reflect"
     scale: float = SCALE_MANY
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    affine: float = 0.0
+    elastic: float = 0.0
+    stroke: float = 0.0
     flip: float = 0.0
     colour: float = 0.0
     policy: Policy = "none"
@@ -58,11 +64,14 @@ class Augment:
         for name in ("flip", "erasing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"Augment.{name} must be a probability from 0 to 1, got {getattr(self, name)}")
-        for name in ("mixup", "cutmix", "pad"):
+        for name in ("mixup", "cutmix", "pad", "stroke"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(
                     f"Augment.{name} must be a number of at least 0, got {getattr(self, name)}; 0 is off"
                 )
+        for name in ("affine", "elastic"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"Augment.{name} must be from 0 to below 1, got {getattr(self, name)}; 0 is off")
         if not 0 <= self.colour <= 1:
             raise UsageError(f"Augment.colour must be from 0 to 1, got {self.colour}; 0 is off")
         if not 0 < self.scale <= 1:

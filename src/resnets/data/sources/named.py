@@ -1,8 +1,6 @@
 """Data sets by name: downloaded once, checked against a published SHA-256 before a byte is opened, and cached.
 
-Where the files lie can be said in two ways. RESNETS_MIRROR=URL takes every file from URL/NAME/FILE; the checksums
-hold. RESNETS_CATALOGUE=FILE gives other files, with their own checksums, for names of this catalogue:
-`{"imagenette": {"files": [{"url": …, "sha256": …, "size": …}], "unpacked_size": …}}`.
+`base.mirror` says how the files are taken from elsewhere; an archive's row there may state its `unpacked_size`.
 
 Checksums and sizes are those that TensorFlow Datasets (cifar10, cifar100, mnist, fashion_mnist, imagenette) and
 FastAI.jl (imagewoof; sizes from fastai's checks.txt) publish for these URLs; the MD5 sums that the CIFAR page,
@@ -10,19 +8,17 @@ torchvision and the Fashion-MNIST repository publish belong to the same files.
 """
 
 import hashlib
-import json
-import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from resnets.base.archive import unpack
 from resnets.base.download import download, locked
-from resnets.base.errors import UsageError, unknown_name
+from resnets.base.errors import unknown_name
 from resnets.base.files import cache_folder
+from resnets.base.mirror import RemoteFile, mirrored, unusable, users_files
 from resnets.data.source import Listing, Picture, Source, Traits
 from resnets.data.sources.cifar import CIFAR10, CIFAR100, CifarSource
 from resnets.data.sources.cifar import TRAITS as CIFAR_TRAITS
@@ -64,19 +60,6 @@ IMAGEWOOF_NAMES = {
     "n02111889": "Samoyed",
     "n02115641": "dingo",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoteFile:
-    """A file that is downloaded. size: bytes."""
-
-    url: str
-    sha256: str
-    size: int
-
-    @property
-    def name(self) -> str:
-        return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,25 +227,25 @@ def named_source(
     key = hashlib.sha256("".join(file.sha256 for file in row.files).encode()).hexdigest()[:12]
     folder = cache_folder("data", f"{first_name}-{key}")
     with locked(folder):
-        source = _open(name, row, folder, mirror=_mirror(first_name), progress=progress)
+        source = _open(name, row, folder, from_name=first_name, progress=progress)
     return NamedSource(name, row, source)
 
 
-def _open(name: str, row: NamedData, folder: Path, *, mirror: str | None, progress: Progress | None) -> Source:
+def _open(name: str, row: NamedData, folder: Path, *, from_name: str, progress: Progress | None) -> Source:
     if row.layout == "idx":
         for file in row.files:
-            _have(file, folder, mirror=mirror, progress=progress)
+            _have(file, folder, from_name=from_name, progress=progress)
         return IdxSource(folder, name=name, traits=row.traits, class_names=row.class_names)
-    root = _unpacked(row, folder, mirror=mirror, progress=progress)
+    root = _unpacked(row, folder, from_name=from_name, progress=progress)
     if row.layout == "folder":
         return FolderSource(root, name=name, traits=row.traits, class_names=row.class_names)
     return CifarSource(root, {"cifar10": CIFAR10, "cifar100": CIFAR100}[row.layout], name=name)
 
 
-def _have(file: RemoteFile, folder: Path, *, mirror: str | None, progress: Progress | None) -> Path:
+def _have(file: RemoteFile, folder: Path, *, from_name: str, progress: Progress | None) -> Path:
     """The file in `folder`, downloaded if it is not there, checked in either case."""
     return download(
-        f"{mirror}/{file.name}" if mirror else file.url,
+        mirrored(file, from_name),
         folder / file.name,
         sha256=file.sha256,
         size=file.size,
@@ -270,12 +253,12 @@ def _have(file: RemoteFile, folder: Path, *, mirror: str | None, progress: Progr
     )
 
 
-def _unpacked(row: NamedData, folder: Path, *, mirror: str | None, progress: Progress | None) -> Path:
+def _unpacked(row: NamedData, folder: Path, *, from_name: str, progress: Progress | None) -> Path:
     """What the archive holds, below the one folder it begins with; the archive itself is not kept."""
     (file,) = row.files
     unpacked = folder / "unpacked"
     if not unpacked.exists():
-        archive = _have(file, folder, mirror=mirror, progress=progress)
+        archive = _have(file, folder, from_name=from_name, progress=progress)
         unpack(
             archive,
             unpacked,
@@ -287,37 +270,15 @@ def _unpacked(row: NamedData, folder: Path, *, mirror: str | None, progress: Pro
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else unpacked
 
 
-def _mirror(name: str) -> str | None:
-    chosen = os.environ.get("RESNETS_MIRROR")
-    return f"{chosen.rstrip('/')}/{name}" if chosen else None
-
-
 def _with_users_rows(catalogue: Mapping[str, NamedData]) -> dict[str, NamedData]:
     """The catalogue with the files that RESNETS_CATALOGUE gives in place of its own."""
-    path = os.environ.get("RESNETS_CATALOGUE")
     rows = dict(catalogue)
-    if not path:
-        return rows
-    try:
-        given = json.loads(Path(path).read_bytes())
-        for name, values in given.items():
-            if name not in rows:
-                raise unknown_name("data set", name, rows, list_all=f"known: {', '.join(rows)}")
-            files = tuple(_remote_file(**file) for file in values["files"])
-            if len(files) != len(rows[name].files):
-                raise ValueError(f"{name} needs {len(rows[name].files)} files, got {len(files)}")
-            rows[name] = replace(rows[name], files=files, unpacked_size=values.get("unpacked_size"))
-    except UsageError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"RESNETS_CATALOGUE={path} cannot be used: {type(error).__name__}: {error}") from error
+    for name, (files, values) in users_files().items():
+        if "." in name:
+            continue  # weights
+        if name not in rows:
+            raise unknown_name("data set", name, rows, list_all=f"known: {', '.join(rows)}")
+        if len(files) != len(rows[name].files):
+            raise unusable(ValueError(f"{name} needs {len(rows[name].files)} files, got {len(files)}"))
+        rows[name] = replace(rows[name], files=files, unpacked_size=values.get("unpacked_size"))
     return rows
-
-
-def _remote_file(*, url: Any, sha256: Any, size: Any) -> RemoteFile:
-    file = RemoteFile(url=str(url), sha256=str(sha256).lower(), size=int(size))
-    if not re.fullmatch(r"[0-9a-f]{64}", file.sha256):
-        raise ValueError(f"{file.url} needs its sha256 as 64 hexadecimal digits, got {sha256!r}")
-    if not re.fullmatch(r"[\w.-]+", file.name) or file.name.startswith("."):
-        raise ValueError(f"{file.url} does not end in a file's name")
-    return file

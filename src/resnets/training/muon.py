@@ -1,0 +1,81 @@
+"""Muon (Jordan et al. 2024): momentum whose matrix is made orthogonal before it is used, for filters.
+
+A convolution's gradient, written as a matrix of (filters, channels * height * width), is usually dominated by a
+few directions; its nearest orthogonal matrix moves all directions alike, which reaches an accuracy in fewer steps.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+# Jordan's coefficients: five rounds take singular values of 0.001 to 1 near 1 (within 0.7 to 1.2)
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+ROUNDS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for groups with `orthogonal: True`, SGD with Nesterov momentum for the others, at one rate.
+
+    A filter's update has the size that an orthogonal matrix has, sqrt(min(rows, columns)), times
+    sqrt(max(1, rows / columns)). Decay is apart from the gradient: at every step a weight loses rate * decay of
+    itself (Loshchilov and Hutter 2019).
+    """
+
+    def __init__(self, params: Iterable[dict[str, Any]], *, lr: float, momentum: float) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "orthogonal": False})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One update from the gradients; parameters without one stay as they are."""
+        for group in self.param_groups:
+            members = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not members:
+                continue
+            gradients = [parameter.grad for parameter in members]
+            updates = self._with_momentum(members, gradients, group["momentum"])
+            if group["orthogonal"]:
+                updates = orthogonal(updates)
+            torch._foreach_mul_(members, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(members, updates, alpha=-group["lr"])
+
+    def _with_momentum(
+        self, members: list[torch.Tensor], gradients: list[torch.Tensor], momentum: float
+    ) -> list[torch.Tensor]:
+        """Nesterov momentum, as torch.optim.SGD has it."""
+        for parameter in members:
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        buffers = [self.state[parameter]["momentum_buffer"] for parameter in members]
+        torch._foreach_mul_(buffers, momentum)
+        torch._foreach_add_(buffers, gradients)
+        return list(torch._foreach_add(gradients, buffers, alpha=momentum))
+
+
+def orthogonal(updates: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Each tensor (rows, ...) as the nearest orthogonal matrix, near enough; those of one shape together."""
+    result: list[torch.Tensor] = list(updates)
+    by_shape: dict[torch.Size, list[int]] = {}
+    for number, update in enumerate(updates):
+        by_shape.setdefault(update.shape, []).append(number)
+    for shape, numbers in by_shape.items():
+        matrices = newton_schulz(torch.stack([updates[number].reshape(shape[0], -1) for number in numbers]))
+        matrices *= max(1.0, matrices.shape[1] / matrices.shape[2]) ** 0.5
+        for number, matrix in zip(numbers, matrices, strict=True):
+            result[number] = matrix.reshape(shape)
+    return result
+
+
+def newton_schulz(matrices: torch.Tensor) -> torch.Tensor:
+    """(n, rows, columns) to matrices of the same singular vectors and singular values near 1.
+
+    The quintic iteration a X + b (X X') X + c (X X')^2 X of Jordan et al. 2024 on the shorter side.
+    """
+    a, b, c = COEFFICIENTS
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(ROUNDS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
