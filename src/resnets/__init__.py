@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from resnets.data.dataset import open_data
     from resnets.networks.backbone import Backbone, features
+    from resnets.networks.convert import to_timm, to_torchvision
     from resnets.networks.resnet import ResNet, build
     from resnets.networks.spec import ResNetSpec
     from resnets.networks.unet import UNet
@@ -73,6 +74,8 @@ _HOMES = {
     "recalibrate": "training.recalibrate",
     "save": "weights.modelfile",
     "summary": "verbs.summary",
+    "to_timm": "networks.convert",
+    "to_torchvision": "networks.convert",
     "train": "verbs.train",
 }
 
@@ -106,6 +109,8 @@ __all__ = [
     "recalibrate",
     "save",
     "summary",
+    "to_timm",
+    "to_torchvision",
     "train",
 ]
 

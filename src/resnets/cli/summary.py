@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from resnets.base.errors import UsageError
 from resnets.cli.commands import Argument, Command, Option
 from resnets.cli.terminal import Terminal, table
 
@@ -11,6 +12,8 @@ def run(given: dict[str, Any], terminal: Terminal) -> int:
     from resnets.training.config import parse_size
     from resnets.verbs.summary import summary
 
+    if given.get("receipt"):
+        return _receipt(given, terminal)
     size = parse_size(given["size"]) if "size" in given else None
     result = summary(given["model"], size=size, num_classes=given.get("classes"))
     if terminal.json:
@@ -37,6 +40,19 @@ def run(given: dict[str, Any], terminal: Terminal) -> int:
     return 0
 
 
+def _receipt(given: dict[str, Any], terminal: Terminal) -> int:
+    from resnets.verbs.summary import receipt
+
+    if given.keys() & {"size", "classes"}:
+        raise UsageError("--receipt is of a file as it is, without --size and --classes")
+    account = receipt(given["model"])
+    if terminal.json:
+        terminal.emit({**account.to_json(), "seconds": terminal.seconds()})
+    else:
+        terminal.say(account.table())
+    return 0
+
+
 def in_words(count: int) -> str:
     """4.09 G, 40.55 M."""
     for unit, size in (("G", 1e9), ("M", 1e6)):
@@ -50,7 +66,12 @@ COMMAND = Command(
     options=(
         Option(name="size", hint=str, metavar="N|HxW", help="the picture's size in pixels"),
         Option(name="classes", hint=int, help="how many classes a named network tells apart"),
+        Option(name="receipt", hint=bool, help="what happens to every tensor of a weights file when it is loaded"),
     ),
-    examples=("resnets summary resnet50 --size 224", "resnets summary runs/digits-resnet20/model.safetensors"),
+    examples=(
+        "resnets summary resnet50 --size 224",
+        "resnets summary resnet50-0676ba61.pth --receipt",
+        "resnets summary runs/digits-resnet20/model.safetensors",
+    ),
     run=run,
 )

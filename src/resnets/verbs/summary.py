@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from resnets.networks.spec import ResNetSpec
     from resnets.networks.summary import Summary
+    from resnets.weights.receipt import Receipt
 
 
 def summary(
@@ -45,6 +46,13 @@ def summary(
 
     loaded = load(model)
     return layers_of(loaded.network, size or loaded.preprocess.size)
+
+
+def receipt(model: str | Path) -> "Receipt":
+    """What happens to every tensor of a weights file, and what is taken for granted, when it is loaded."""
+    from resnets.weights.loading import find, load_weights
+
+    return load_weights(find(model))[1]
 
 
 def _is_path(model: str | Path) -> bool:

@@ -1,9 +1,9 @@
 """Weights by name, such as `resnet50.tv2_in1k`: where they are, their hash, and what their publishers say of them.
 
 Tags are timm's: `tv_in1k` and `tv2_in1k` are torchvision's IMAGENET1K_V1 and V2, for which size, crop and accuracy
-are torchvision's. `catalogue.csv` holds what the two packages state (torchvision 0.28.0, timm 1.0.31), and for
-timm's tags the accuracy of its `results/results-imagenet.csv`. Hashes are the digits in the publishers' file names;
-where they publish none, nothing is downloaded.
+are torchvision's. `catalogue.csv` holds what the two packages state (torchvision 0.28.0, timm 1.0.31), and the
+accuracy of timm's tags from its `results/results-imagenet.csv`. Hashes are the digits in the publishers' file
+names; where they publish none, nothing is downloaded.
 """
 
 import csv
@@ -64,7 +64,7 @@ def published(name: str) -> Published:
         network = name.partition(".")[0]
         tags = [other for other in known if other.partition(".")[0] == network]
         every = f"of {network} there are {', '.join(tags)}" if tags else "resnets models --weights lists all"
-        raise unknown_name("weights", name, known, list_all=every)
+        raise unknown_name("set of weights", name, known, list_all=every)
     return known[name]
 
 
@@ -84,8 +84,7 @@ def fetch(weights: Published, *, progress: Progress | None = None) -> Path:
 
     Raises UsageError where no hash is published, DownloadError and OutOfSpace.
     """
-    files, _ = users_files().get(weights.name, ((weights.file,), {}))
-    file = files[0]
+    file = users_files().get(weights.name, ((weights.file,), {}))[0][0]
     if not file.sha256:
         raise UsageError(
             f"{weights.name} is published without a hash, so that it cannot be checked: download {file.url} "
@@ -102,9 +101,11 @@ def fetch(weights: Published, *, progress: Progress | None = None) -> Path:
 
 def of_hash(sha256: str) -> Published | None:
     """The published weights whose file has this hash."""
-    return next(
-        (row for row in catalogue().values() if row.file.sha256 and sha256.startswith(row.file.sha256)), None
-    )
+    known = catalogue()
+    for name, (files, _) in users_files().items():
+        if name in known and files[0].sha256 == sha256:
+            return known[name]
+    return next((row for row in known.values() if row.file.sha256 and sha256.startswith(row.file.sha256)), None)
 
 
 def _published(row: dict[str, str]) -> Published:
