@@ -5,7 +5,7 @@ Sizes and crops round as torchvision's `Resize` and `CenterCrop` do.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,10 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+INK = 48  # of 255: how far a pixel's brightness is from the border's to count as drawn
+
 Channels = Literal["grey", "rgb", "rgba"]
+Resize = Literal["crop", "squash", "ink"]
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -35,15 +38,17 @@ class Preprocess:
 
     size: (height, width) of the network's input, in pixels.
     resize: `crop` keeps the aspect ratio: the picture is scaled until it covers size / crop, and the
-        centre is cut out; `squash` scales both sides to `size`.
-    crop: the share of the scaled picture's shorter side that the centre crop keeps, in (0, 1].
+        centre is cut out; `squash` scales both sides to `size`; `ink` keeps what is drawn: the box around all that
+        differs from the picture's border is scaled until it fits into crop * size, centred on the border's shade.
+    crop: the share of the scaled picture's shorter side that the centre crop keeps, in (0, 1]; of `ink`, the share
+        of the size that the box may take.
     interpolation: nearest, bilinear, bicubic or lanczos, antialiased as Pillow does.
     mean, std: one number a channel, for values in [0, 1].
     channels: grey, rgb or rgba.
     """
 
     size: tuple[int, int]
-    resize: Literal["crop", "squash"] = "crop"
+    resize: Resize = "crop"
     crop: float = 0.875
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -58,8 +63,9 @@ class Preprocess:
             raise UsageError(f"Preprocess.size must be (height, width) from 1 to 8192 pixels, got {self.size}")
         if self.channels not in CHANNELS:
             raise UsageError(f"Preprocess.channels must be one of {', '.join(CHANNELS)}, got {self.channels!r}")
-        if self.resize not in ("crop", "squash"):
-            raise UsageError(f"Preprocess.resize must be crop or squash, got {self.resize!r}")
+        if self.resize not in get_args(Resize):
+            names = ", ".join(get_args(Resize))
+            raise UsageError(f"Preprocess.resize must be one of {names}, got {self.resize!r}")
         if self.interpolation not in FILTERS:
             names = ", ".join(FILTERS)
             raise UsageError(f"Preprocess.interpolation must be one of {names}, got {self.interpolation!r}")
@@ -92,6 +98,8 @@ def fit(picture: Image.Image, preprocess: Preprocess) -> Pixels:
     if preprocess.resize == "squash":
         if picture.size != (width, height):
             picture = picture.resize((width, height), pillow_filter)
+    elif preprocess.resize == "ink":
+        picture = _ink(picture, height, width, preprocess.crop, pillow_filter)
     else:
         picture = _covering(picture, height / preprocess.crop, width / preprocess.crop, pillow_filter)
         left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
@@ -109,3 +117,22 @@ def _covering(picture: Image.Image, height: float, width: float, pillow_filter: 
     else:
         new = (width, max(height, int(width * picture.height / picture.width)))
     return picture if new == picture.size else picture.resize(new, pillow_filter)
+
+
+def _ink(
+    picture: Image.Image, height: int, width: int, share: float, pillow_filter: Image.Resampling
+) -> Image.Image:
+    """What is drawn, as large as `share` of (height, width) allows; a blank picture whole."""
+    grey = np.asarray(picture.convert("L"), dtype=np.int16)
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    shade = int(np.median(border))
+    drawn = np.abs(grey - shade) > INK
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    if len(rows):
+        picture = picture.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+    scale = min(share * height / picture.height, share * width / picture.width)
+    tall, wide = max(1, round(picture.height * scale)), max(1, round(picture.width * scale))
+    ground = (*(shade,) * min(3, len(picture.getbands())), 255)[: len(picture.getbands())]
+    sheet = Image.new(picture.mode, (width, height), ground)
+    sheet.paste(picture.resize((wide, tall), pillow_filter), ((width - wide) // 2, (height - tall) // 2))
+    return sheet

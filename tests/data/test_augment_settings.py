@@ -56,11 +56,25 @@ def test_cifar_is_shifted_by_four_pixels_and_mirrored() -> None:  # He et al. 20
     assert "flip" in reason
 
 
-def test_digits_are_shifted_by_one_pixel_never_mirrored_never_coloured() -> None:
+def test_digits_are_shifted_by_one_pixel_and_distorted_never_mirrored_never_coloured() -> None:
     traits = Traits(mirror=False, drawings=True)
     settings, reason = default_augment(size=(8, 8), pictures=60_000, traits=traits, same_size=True, resize="crop")
-    assert settings == Augment(geometry="pad-crop", pad=1, border="edge", flip=0.0)
+    assert settings == Augment(geometry="pad-crop", pad=1, border="edge", flip=0.0, affine=0.1, elastic=0.04)
     assert "no flip" in reason
+
+
+def test_drawings_that_may_be_mirrored_are_not_distorted() -> None:
+    traits = Traits(drawings=True)
+    settings, _ = default_augment(size=(28, 28), pictures=60_000, traits=traits, same_size=True, resize="crop")
+    assert (settings.affine, settings.elastic, settings.flip) == (0, 0, 0.5)
+
+
+def test_pictures_cut_to_their_ink_are_never_cropped_again() -> None:
+    settings, reason = default_augment(
+        size=(224, 224), pictures=60_000, traits=Traits(), same_size=False, resize="ink"
+    )
+    assert (settings.geometry, settings.border) == ("pad-crop", "edge")
+    assert "writing" in reason
 
 
 def test_large_drawings_are_not_cropped() -> None:

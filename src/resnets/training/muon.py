@@ -69,13 +69,20 @@ def orthogonal(updates: list[torch.Tensor]) -> list[torch.Tensor]:
 def newton_schulz(matrices: torch.Tensor) -> torch.Tensor:
     """(n, rows, columns) to matrices of the same singular vectors and singular values near 1.
 
-    The quintic iteration a X + b (X X') X + c (X X')^2 X of Jordan et al. 2024 on the shorter side.
+    The quintic iteration a X + b (X X') X + c (X X')^2 X of Jordan et al. 2024. Every step multiplies X by a
+    polynomial of X X', so that the steps are taken with these small square matrices, of the shorter side, alone.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    for _ in range(ROUNDS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    gram: torch.Tensor = x @ x.mT  # (n, side, side)
+    product = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device).expand_as(gram)
+    for last in (*[False] * (ROUNDS - 1), True):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        product = factor @ product
+        if not last:
+            gram = factor @ gram @ factor
+    result: torch.Tensor = product @ x
+    return result.mT if tall else result

@@ -4,6 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 SMALL_PIXELS = 64  # up to here pictures are called small
+MANY_PICTURES = 5_000  # from here on
+RATE_PER_128 = {"sgd": 0.1, "muon": 0.1}  # of a batch of 128; linear in the batch (Goyal et al. 2017)
+FINE_TUNING = 0.4  # of these rates where a run starts from weights
+RATE = 1e-3  # of Adam and AdamW, whatever the batch
+WEIGHT_DECAY = {"sgd": 1e-4, "adam": 1e-4, "adamw": 0.05, "muon": 0.01}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,33 +30,16 @@ class Facts:
 
 def recipe(facts: Facts) -> tuple[dict[str, Any], str]:
     """Defaults by option name, and the reason in one line."""
-    if facts.small:
-        epochs = 40 if facts.pictures >= 5000 else 100
-        values: dict[str, Any] = {
-            "model": "resnet20",
-            "batch": 128,
-            "epochs": epochs,
-            "lr_per_128": 0.1,
-            "weight_decay": 5e-4,
-            "label_smoothing": 0.0,
-            "warmup": epochs * 0.05,
-            "ema": 0.995,
-        }
+    many = facts.pictures >= MANY_PICTURES
+    if facts.pretrained:
+        values = _values("resnet18", batch=32, epochs=12, optimizer="sgd", label_smoothing=0.1)
+        kind = "pretrained weights"
+    elif facts.small:
+        values = _values("resnet20", batch=128, epochs=40 if many else 100, optimizer="muon", label_smoothing=0.0)
         kind = "small pictures"
     else:
-        epochs = 30 if facts.pictures >= 5000 else 40
-        values = {
-            "model": "resnet18",
-            "batch": 32,
-            "epochs": epochs,
-            "lr_per_128": 0.1,
-            "weight_decay": 1e-4,
-            "label_smoothing": 0.1,
-            "warmup": epochs * 0.05,
-            "ema": 0.995,
-        }
+        values = _values("resnet18", batch=32, epochs=30 if many else 40, optimizer="sgd", label_smoothing=0.1)
         kind = "photographs"
-    values |= {"optimizer": "sgd", "schedule": "cosine"}
     most = max(8, facts.pictures // 8)
     if values["batch"] > most:
         values["batch"] = most
@@ -59,6 +47,25 @@ def recipe(facts: Facts) -> tuple[dict[str, Any], str]:
     return values, kind
 
 
-def default_rate(optimizer: str, batch: int, values: dict[str, Any]) -> float:
-    """The peak rate: linear in the batch for SGD (Goyal et al. 2017) and Muon, 0.001 for Adam and AdamW."""
-    return float(values["lr_per_128"]) * batch / 128 if optimizer in ("sgd", "muon") else 1e-3
+def _values(model: str, *, batch: int, epochs: int, optimizer: str, label_smoothing: float) -> dict[str, Any]:
+    return {
+        "model": model,
+        "batch": batch,
+        "epochs": epochs,
+        "warmup": epochs * 0.05,
+        "optimizer": optimizer,
+        "schedule": "cosine",
+        "label_smoothing": label_smoothing,
+        "ema": 0.995,
+    }
+
+
+def default_rate(optimizer: str, batch: int, *, pretrained: bool = False) -> float:
+    """The peak learning rate."""
+    rate = RATE_PER_128[optimizer] * batch / 128 if optimizer in RATE_PER_128 else RATE
+    return rate * FINE_TUNING if pretrained else rate
+
+
+def default_weight_decay(optimizer: str, facts: Facts) -> float:
+    """Weight decay; SGD's is larger on small pictures, whose networks see each of them more often."""
+    return 5e-4 if optimizer == "sgd" and facts.small else WEIGHT_DECAY[optimizer]
