@@ -1,8 +1,6 @@
 """`python -m resnets` is the command line."""
 
-import sys
-
-from resnets.cli import main
+from resnets.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

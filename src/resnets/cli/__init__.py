@@ -3,15 +3,29 @@
 stdout has the result alone (with `--json` one object or JSON lines); progress, warnings and errors go to stderr.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from resnets._version import VERSION
 
 
+def program() -> NoReturn:
+    """The `resnets` process: it ends once all is written and told, without tearing libraries down.
+
+    Native libraries stop their threads in destructors, where now and then one aborts a process whose work is done.
+    What was registered to run at the end still runs, before this.
+    """
+    status = [1]
+    atexit.register(lambda: os._exit(status[0]))  # the first that is registered runs last
+    status[0] = main()
+    sys.exit(status[0])
+
+
 def main() -> int:
-    """The `resnets` command."""
+    """Run the command line that the process was given; its exit status."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  it lives as long as the process

@@ -83,6 +83,8 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunError(f"another process is writing {folder}; wait for it to end, or stop it first") from error
+        for torn in folder.glob(".*.part*"):
+            torn.unlink(missing_ok=True)  # what a killed process had begun to write
         yield
     finally:
         os.close(handle)
