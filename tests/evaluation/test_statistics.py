@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from resnets.evaluation.statistics import bootstrap, wilson
+from resnets.evaluation.statistics import bootstrap, mcnemar, wilson
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,22 @@ def test_wilson_of_all_right_ends_at_one_and_of_nothing_is_none() -> None:
     assert interval is not None
     assert interval[1] == 1.0
     assert wilson(0, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p"),
+    [
+        (0, 0, 1.0),
+        (3, 3, 1.0),
+        (1, 9, 2 * (1 + 10) / 2**10),
+        (0, 6, 2 / 2**6),
+        (2000, 2000, 1.0),
+        (150, 86, 3.716e-5),  # as scipy.stats.binomtest(86, 236) has it
+    ],
+)
+def test_mcnemar_counts_the_coins_that_fall_so_unevenly(first: int, second: int, p: float) -> None:
+    assert mcnemar(first, second) == pytest.approx(p, rel=1e-3)
+    assert mcnemar(second, first) == mcnemar(first, second)
 
 
 def test_the_bootstrap_of_a_mean_is_about_two_standard_errors_wide() -> None:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from resnets.base.errors import ModelFileError, UsageError
 from resnets.base.files import sha256_of
+from resnets.data.imagenet import imagenet_head
 from resnets.labels import Head
 from resnets.networks import ResNetSpec, build, variant
 from resnets.preprocess import IMAGENET_MEAN, Preprocess
 from resnets.weights.blank import outline
 from resnets.weights.loading import find, initialise, load, load_weights
 from resnets.weights.modelfile import Model, save
-from resnets.weights.presets import imagenet_head
 from resnets.weights.transfer import fold_channels
 
 

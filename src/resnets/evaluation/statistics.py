@@ -27,6 +27,16 @@ def wilson(right: int, n: int) -> Interval | None:
     return low, high
 
 
+def mcnemar(first_only: int, second_only: int) -> float:
+    """How likely so uneven a difference is by chance, two-sided and exact, of two that answered the same pictures.
+
+    first_only, second_only: the pictures that one has right and the other wrong. McNemar 1947.
+    """
+    n = first_only + second_only
+    tail = sum(math.comb(n, k) for k in range(min(first_only, second_only) + 1))
+    return min(1.0, 2 * tail / (1 << n))  # whole numbers: 2.0**1024 is too large
+
+
 def bootstrap(
     strata: npt.NDArray[np.int64],
     figures: Callable[[Rows], npt.NDArray[np.float64]],
@@ -46,6 +56,11 @@ def bootstrap(
         figures(by_class[start + (generator.random(len(strata)) * count).astype(np.int64)])
         for _ in range(resamples)
     ]
+    return percentiles(np.stack(values))
+
+
+def percentiles(values: npt.NDArray[np.float64]) -> list[Interval]:
+    """The 95% interval of each of several figures, from their values over resamples (R, f)."""
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(np.stack(values), [tail, 1 - tail], axis=0)
+    low, high = np.quantile(values, [tail, 1 - tail], axis=0)
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]

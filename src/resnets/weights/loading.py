@@ -194,7 +194,8 @@ def _network_of(source: Source, model: str | ResNetSpec | None) -> tuple[ResNetS
     if model is not None:
         return variant(model), model, []
     if source.spec is not None and source.base is not None:
-        return source.spec, source.base.origin.get("network"), []
+        origin = source.base.origin
+        return source.spec, origin.get("network") or origin.get("model"), []
     name, spec, assumed = spec_of(source)
     return spec, name, assumed
 

@@ -1,9 +1,5 @@
 """The preprocessing and the classes that weights without any are taken to have."""
 
-import csv
-import functools
-from importlib import resources
-
 from resnets.labels import Head
 from resnets.preprocess import Preprocess
 
@@ -13,14 +9,6 @@ CIFAR = Preprocess(size=(32, 32), crop=1.0)  # akamaster trained with ImageNet's
 CIFAR10_CLASSES = (  # in the order of the data set's own numbers
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-
-
-@functools.cache
-def imagenet_head() -> Head:
-    """ImageNet-1k: ids are WordNet ids in sorted order, which the weights have too; two names occur twice."""
-    text = resources.files("resnets.weights").joinpath("imagenet_classes.csv").read_text("utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
-    return Head(ids=tuple(row["wnid"] for row in rows), names=tuple(row["name"] for row in rows))
 
 
 def cifar10_head() -> Head:

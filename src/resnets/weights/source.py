@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resnets.base.files import sha256_of
+from resnets.data.imagenet import imagenet_head
 from resnets.labels import LABEL, Head
 from resnets.networks import ResNetSpec
 from resnets.weights import modelfile
 from resnets.weights.catalogue import Published, of_hash
 from resnets.weights.layouts import Named, by_our_names, outputs_of
 from resnets.weights.modelfile import LICENCE, UNNAMED, Model
-from resnets.weights.presets import CIFAR10_CLASSES, IMAGENET_CLASSES, cifar10_head, imagenet_head
+from resnets.weights.presets import CIFAR10_CLASSES, IMAGENET_CLASSES, cifar10_head
 from resnets.weights.tensorfile import TensorFile, read_tensors
 
 AS_IMAGENET = "its 1,000 classes are ImageNet's, in the order of WordNet ids"
