@@ -49,12 +49,28 @@ def has_bf16_units(device: str) -> bool:
 
 
 def _processor_flag(*names: str) -> bool:
+    flags = _processor_fact("flags").split()
+    return any(name in flags for name in names)
+
+
+def _processor_fact(key: str) -> str:
+    """What Linux says of the first processor; nothing elsewhere."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as handle:
-            flags = next((line for line in handle if line.startswith("flags")), "").split()
+            line = next((line for line in handle if line.partition(":")[0].strip() == key), "")
     except OSError:
-        return False
-    return any(name in flags for name in names)
+        return ""
+    return line.partition(":")[2].strip()
+
+
+def processor_name() -> str:
+    """As its maker calls it where the system says so, else its kind."""
+    return _processor_fact("model name") or platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int:
+    """Main memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def bf16_units_in_words() -> str:
