@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         WorkStopped,
     )
     from resnets.data.dataset import open_data
+    from resnets.data.options import DataOptions
     from resnets.networks.backbone import Backbone, features
     from resnets.networks.convert import to_timm, to_torchvision
     from resnets.networks.resnet import ResNet, build
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from resnets.networks.unet import UNet
     from resnets.training.config import TrainConfig
     from resnets.training.recalibrate import recalibrate
+    from resnets.understanding.doctor.inspection import Inspection
     from resnets.verbs.evaluate import evaluate
+    from resnets.verbs.inspect import inspect
     from resnets.verbs.models import models
     from resnets.verbs.predict import predict
     from resnets.verbs.summary import summary
@@ -48,8 +51,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "Backbone": "networks.backbone",
     "DataError": "base.errors",
+    "DataOptions": "data.options",
     "DownloadError": "base.errors",
     "Incomplete": "base.errors",
+    "Inspection": "understanding.doctor.inspection",
     "Interrupted": "base.errors",
     "MissingExtra": "base.errors",
     "ModelFileError": "base.errors",
@@ -67,6 +72,7 @@ _HOMES = {
     "build": "networks.resnet",
     "evaluate": "verbs.evaluate",
     "features": "networks.backbone",
+    "inspect": "verbs.inspect",
     "load": "weights.loading",
     "models": "verbs.models",
     "open_data": "data.dataset",
@@ -82,8 +88,10 @@ _HOMES = {
 __all__ = [
     "Backbone",
     "DataError",
+    "DataOptions",
     "DownloadError",
     "Incomplete",
+    "Inspection",
     "Interrupted",
     "MissingExtra",
     "ModelFileError",
@@ -102,6 +110,7 @@ __all__ = [
     "build",
     "evaluate",
     "features",
+    "inspect",
     "load",
     "models",
     "open_data",

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from resnets.base.errors import DataError, ModelFileError
 
 LABEL = "label"  # the name of the only head where there is one
+THRESHOLD = 0.5  # of a class for which none was chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,7 @@ class Head:
     kind: `single` (one class a picture) or `multi` (any number of classes a picture).
     ids: unique, what matching goes by: a folder name, a WordNet id, a number as text.
     names: what is shown; names may repeat. Empty: the ids are shown.
-    thresholds: for `multi`, the probability from which a class counts as present.
+    thresholds: for `multi`, the probability from which each class counts as present; empty: a half.
     """
 
     kind: Literal["single", "multi"] = "single"
@@ -32,6 +33,15 @@ class Head:
             raise DataError(f"class ids must be unique, {twice!r} occurs twice; give it another id")
         if len(self.names) != len(self.ids):
             raise DataError(f"a head with {len(self.ids)} class ids needs as many names, got {len(self.names)}")
+        if self.thresholds and len(self.thresholds) != len(self.ids):
+            raise DataError(
+                f"a head with {len(self.ids)} class ids needs as many thresholds, got {len(self.thresholds)}"
+            )
+
+    @property
+    def cutoffs(self) -> tuple[float, ...]:
+        """The probability from which each class counts as present."""
+        return self.thresholds or (THRESHOLD,) * len(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,6 +49,10 @@ class Head:
     def index(self) -> dict[str, int]:
         """Class id to position."""
         return {name: position for position, name in enumerate(self.ids)}
+
+    def named(self, name: str) -> tuple[str, ...]:
+        """The ids of the classes that are shown by this name; there may be several."""
+        return tuple(one for one, shown in zip(self.ids, self.names, strict=True) if shown == name)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -112,6 +112,33 @@ def test_an_epoch_is_a_line_and_the_best_has_a_star(capsys: pytest.CaptureFixtur
     ]
 
 
+def test_several_heads_have_a_score_and_a_column_each(capsys: pytest.CaptureFixture[str]) -> None:
+    with Terminal() as terminal, watching(terminal) as watch:
+        watch(an_epoch_of_heads(1))
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch     loss  val loss  val score    root  a\\x07b  tags_and_more  images/s     time  * best",
+        "    1   0.5000    0.2500     0.8125  0.7500  0.5000         0.9000    12,345     1:05 *",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(200, set()), (80, {"root"}), (60, {"root", "images/s"}), (20, {"root", "images/s"})]
+)
+def test_what_a_terminal_has_no_room_for_is_left_out(width: int, left_out: set[str]) -> None:
+    from rich.console import Console
+
+    terminal = Terminal()
+    terminal._console = Console(width=width, stderr=True)
+    columns = Watch(terminal, show=lambda _: None).columns_for(an_epoch_of_heads(1))
+    assert {"root", "images/s"} - {heading for heading, _, _ in columns} == left_out
+
+
+def an_epoch_of_heads(number: int) -> dict[str, Any]:
+    heads = {"root": {"macro_recall": 0.75, "top1": 0.7}, "a\x07b": {"map": 0.5}, "tags_and_more": {"map": 0.9}}
+    epoch = {key: value for key, value in an_epoch(number, best=True).items() if key != "val_top1"}
+    return epoch | {"val_score": 0.8125, "val_heads": heads}
+
+
 def test_without_validation_its_columns_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     with Terminal() as terminal, watching(terminal) as watch:
         watch({key: value for key, value in an_epoch(1, best=False).items() if not key.startswith("val")})

@@ -279,7 +279,7 @@ def test_the_cache_of_row_groups_is_bounded(tmp_path: Path, monkeypatch: pytest.
     source.listing()
     for row in range(20):
         source.read(row)
-    assert 1 <= len(source._cache) <= 2
+    assert 1 <= len(source._pictures._cache) <= 2
 
 
 def write_parquet(

@@ -10,7 +10,8 @@ from resnets.base.options import describe, field_types, flag_of, group_of, help_
 from resnets.data.sources.digits import DigitsSource
 from resnets.data.sources.named import CATALOGUE
 from resnets.training.config import TrainConfig
-from resnets.training.recipes import Facts, recipe
+from resnets.training.recipes import Facts, default_rate, default_weight_decay, recipe
+from resnets.understanding.doctor.finding import KINDS
 from tests.docs.pages import PAGES, made, replace_made, table
 from tests.docs.samples import EXAMPLES, example, make_samples
 
@@ -23,6 +24,7 @@ RECIPES = {  # heading -> what a column's defaults are chosen by
     "up to 64 px, from 5,000": Facts(pictures=5_000, size=(64, 64)),
     "larger, under 5,000": Facts(pictures=4_999, size=(65, 65)),
     "larger, from 5,000": Facts(pictures=5_000, size=(65, 65)),
+    "from weights": Facts(pictures=4_999, size=(224, 224), pretrained=True),
 }
 
 
@@ -51,7 +53,15 @@ def shown_default(default: object) -> str:
 
 def recipes() -> str:
     """What is chosen by the pictures' size and number."""
-    columns = [recipe(facts)[0] for facts in RECIPES.values()]
+    columns = []
+    for facts in RECIPES.values():
+        values, _ = recipe(facts)
+        kind = values["optimizer"]
+        values |= {
+            "lr": default_rate(kind, values["batch"], pretrained=facts.pretrained),
+            "weight_decay": default_weight_decay(kind, facts),
+        }
+        columns.append(values)
     names = list(dict.fromkeys(name for column in columns for name in column))
     lines = [[f"`{name}`", *(_number(column.get(name)) for column in columns)] for name in names]
     return table(["default", *RECIPES], lines)
@@ -88,11 +98,18 @@ def _files(layout: str, count: int) -> str:
     return kinds.get(layout, "an archive of binary records")
 
 
+def findings() -> str:
+    """What the doctor can find."""
+    lines = [[f"`{name}`", kind.says, "yes" if kind.pictures else ""] for name, kind in KINDS.items()]
+    return table(["finding", "what it is", "can be left out"], lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "options": options,
     "recipes": recipes,
     "counts": counts,
     "named-data": named_data,
+    "findings": findings,
 }
 
 

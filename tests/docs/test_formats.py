@@ -88,6 +88,14 @@ def test_a_head_of_more_than_1000_classes_has_the_columns_of_its_table(tmp_path:
     assert schema(tmp_path / "large.parquet")[4:] == columns("column of a large head", head="label")
 
 
+def test_a_head_of_several_classes_has_the_columns_of_its_table(tmp_path: Path) -> None:
+    head = Head(kind="multi", ids=("a", "b"))
+    answers = head_predictions(np.zeros((2, 2), dtype=np.float32), np.zeros((2, 2), dtype=np.float32), head=head)
+    table = Predictions(paths=["a", "b"], contents=[bytes(16)] * 2, splits=["val"] * 2, heads={"label": answers})
+    save_predictions(tmp_path / "multi.parquet", table)
+    assert schema(tmp_path / "multi.parquet")[4:] == columns("column of several classes", head="label")
+
+
 def test_the_answers_of_predict_have_the_columns_of_the_table(samples: dict[str, Any], folder: Path) -> None:
     with inside(folder):
         command("predict", "runs/digits-resnet20", "seven.png", "--out", "answers.pq")
@@ -146,7 +154,16 @@ def events(folder: Path, samples: dict[str, Any]) -> list[dict[str, Any]]:
         resnets.train(resume="runs/stopped")
         with pytest.raises(resnets.NotFinite):
             resnets.train("digits", config=resnets.TrainConfig(epochs=2, name="failed", lr=1e30))
-        read = [(folder / "runs" / name / "events.jsonl").read_text() for name in ("stopped", "failed")]
+        noise, tags = (
+            np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8),
+            np.eye(4)[[0, 1, 2, 3] * 5],
+        )
+        resnets.train(
+            (noise, {"kind": [0, 1] * 10, "tags": tags}), config=resnets.TrainConfig(epochs=1, name="heads")
+        )
+        resnets.train((noise, tags), config=resnets.TrainConfig(epochs=1, name="tags"))
+        names = ("stopped", "failed", "heads", "tags")
+        read = [(folder / "runs" / name / "events.jsonl").read_text() for name in names]
     return [*samples["events"], *(json.loads(line) for text in read for line in text.splitlines())]
 
 

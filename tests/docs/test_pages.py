@@ -100,7 +100,8 @@ def test_a_table_of_a_page_is_what_the_code_says(page: Path, name: str) -> None:
 
 def test_the_readme_links_every_page() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert [page.name for page in PAGES if f"(docs/{page.name})" not in readme] == []
+    pages = [page.relative_to(ROOT).as_posix() for page in PAGES]
+    assert [page for page in pages if f"({page})" not in readme] == []
 
 
 def test_a_page_that_shows_another_output_would_be_found() -> None:

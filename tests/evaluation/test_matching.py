@@ -28,6 +28,13 @@ def test_data_with_unknown_classes_is_refused_by_name() -> None:
         match_heads({"label": model}, {"label": data})
 
 
+def test_labels_of_another_kind_are_refused() -> None:
+    model, data = Head(kind="multi", ids=("a", "b")), Head(ids=("a", "b"))
+    words = "tags has one class a picture in 'label', the model answers several classes a picture"
+    with pytest.raises(DataError, match=words):
+        match_heads({"label": model}, {"label": data}, where="tags")
+
+
 def test_data_with_names_for_ids_is_told_the_id() -> None:
     model = Head(ids=("n01440764", "n01443537"), names=("tench", "goldfish"))
     with pytest.raises(DataError, match="matched by id: the id of 'goldfish' is 'n01443537'"):

@@ -31,6 +31,9 @@ def test_figures_equal_scikit_learns(logits: np.ndarray, truth: np.ndarray) -> N
     assert figures.top1 == pytest.approx(accuracy_score(truth, predicted), abs=1e-12)
     assert figures.top5 == pytest.approx(top_k_accuracy_score(truth, logits, k=5, labels=labels), abs=1e-12)
     assert figures.loss == pytest.approx(log_loss(truth, probabilities, labels=labels), abs=1e-9)
+    assert figures.macro_recall_sklearn == pytest.approx(
+        recall_score(truth, predicted, average="macro", zero_division=0)
+    )  # class 8 is predicted and has no picture: 0
     present = list(range(8))
     assert figures.macro_recall == pytest.approx(recall_score(truth, predicted, labels=present, average="macro"))
     precision = precision_score(truth, predicted, labels=labels, average=None)

@@ -20,6 +20,21 @@ def a_table(heads: dict[str, HeadPredictions], n: int = 2) -> Predictions:
     )
 
 
+def test_which_of_several_classes_are_there_comes_back_with_what_is_not_known(tmp_path: Path) -> None:
+    head = Head(kind="multi", ids=tuple(map(str, range(1001))), thresholds=(0.25,) * 1001)
+    truth = np.zeros((2, 1001), dtype=np.float32)
+    truth[0, 3], truth[1] = 1, np.nan
+    logits = np.arange(2002, dtype=np.float32).reshape(2, 1001)
+    save(tmp_path / "p.parquet", a_table({"tags": head_predictions(logits, truth, head=head)}))
+    back = load_predictions(tmp_path / "p.parquet").heads["tags"]
+    np.testing.assert_array_equal(back.truth, truth)
+    np.testing.assert_array_equal(back.logits, logits)  # all of them, however many
+    assert (back.head, back.top) == (head, None)
+    assert str(pq.read_schema(tmp_path / "p.parquet").field("tags.truth").type) == (
+        "fixed_size_list<element: bool>[1001]"
+    )
+
+
 def test_the_table_comes_back_as_it_was(tmp_path: Path) -> None:
     head = Head(ids=("a", "b\udcff", "c"), names=("A", "B", "=C"))
     logits = np.array([[1.5, -2.25, 0.0], [0.5, 3.0, 1e9]], dtype=np.float32)

@@ -37,6 +37,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     noise(100, 1).save(place / "flat" / "a.png")
     (place / "labels.csv").write_text("path,label\na.png,dark\nb.png,light\n")
     (place / "names.csv").write_text("id,name\ndrak,Dark\n")
+    (place / "outside.csv").write_text("path,label\none/only/0.png,dark\n../elsewhere.png,light\n")
+    lines = [f"others/{kind}/{row}.png,{kind},{row % 2}" for kind in ("cat", "dog") for row in range(4)]
+    (place / "two.csv").write_text("\n".join(["path,sort,size", *lines]) + "\n")
     (place / "not.toml").write_text("epochs = = 1\n")
     (place / "other.toml").write_text("data = 'good'\nepoch = 1\n")
     with pytest.MonkeyPatch.context() as patch:
@@ -67,7 +70,27 @@ REFUSED: list[tuple[str, str]] = [
     ("train unreadable", "no readable picture"),
     ("train flat", "holds 1 picture outside class folders"),
     ("train flat/a.png", "for single pictures use `resnets predict`"),
-    ("train labels.csv", "labels.csv is no source of pictures: give a folder of class folders"),
+    ("train labels.csv", "'a.png' is no file in"),
+    ("train labels.csv", "in flat there is one: --root"),
+    ("train names.csv --label-column nmae", "no column in names.csv named 'nmae'; did you mean name"),
+    ("train labels.csv --root flat --label-column class", "the columns are 'path', 'label'"),
+    ("train labels.csv --root nowhere", "is no folder; give the one that paths start from"),
+    (
+        "train labels.csv --root good --image-column label",
+        "the column 'label' of labels.csv holds no paths: 'dark'",
+    ),
+    ("train outside.csv", "paths of outside.csv that lead out of"),
+    ("train two.csv", "'sort', 'size'; say which with --label-column sort"),
+    ("train two.csv --label-column sort --label-column size --holdout-combinations 2", "a share between 0 and 1"),
+    (
+        "train two.csv --image-column path --label-column sort --holdout-combinations 0.5",
+        "needs two label columns or more",
+    ),
+    ("train two.csv --label-column sort --group-column who --holdout-combinations 0.5", "give one of them"),
+    ("train two.csv --all-train --holdout-combinations 0.5", "which --all-train does without"),
+    ("train two.csv --label-column sort --label-column sort", "--label-column sort is given twice"),
+    ("train good --label-column sort", "--label-column belongs to tables, and the folder"),
+    ("train not.toml", "not.toml is no source of pictures: give a folder of class folders, a table"),
     ("train https://example.org/pictures.zip", "is not fetched; download it"),
     ("train unlike", "has the class 'c' that train lacks (train has 'a', 'b')"),
     ("train only-val", "has only a val part, nothing to train on"),
@@ -119,7 +142,12 @@ REFUSED: list[tuple[str, str]] = [
     ("evaluate labels.csv good", "labels.csv is not a weights file: it is a text file"),
     ("evaluate cut.safetensors good", "cut.safetensors"),
     ("evaluate code.pt good", "could run code"),
-    ("evaluate runs/run labels.csv", "labels.csv is no source of pictures"),
+    ("evaluate runs/run labels.csv", "'a.png' is no file in"),
+    (
+        "evaluate runs/run two.csv --image-column path --label-column sort",
+        "two has 2 of 2 classes that the model does not know",
+    ),
+    ("evaluate runs/run not.toml", "not.toml is no source of pictures"),
     ("evaluate runs/run nowhere", "there is no folder or file nowhere"),
     ("evaluate runs/run empty", "holds no class folders"),
     ("evaluate runs/run unreadable", "no readable picture"),

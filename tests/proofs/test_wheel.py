@@ -63,7 +63,7 @@ def test_the_wheel_holds_the_package_its_data_and_its_licence(wheel: Path) -> No
         if path.suffix in DATA_ENDINGS | {".py"} and "__pycache__" not in path.parts
     }
     assert names - {name for name in names if name.startswith(about)} == wanted
-    assert {"resnets/py.typed", "resnets/weights/imagenet_classes.csv"} <= names
+    assert {"resnets/py.typed", "resnets/data/imagenet_classes.csv"} <= names
     assert any(name.endswith(".cpp") for name in names)
     assert "Apache License" in licence
     assert "License-Expression: Apache-2.0" in metadata

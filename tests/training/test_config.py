@@ -24,7 +24,7 @@ def test_a_written_config_reads_back_as_the_resolved_options(tmp_path: Path) -> 
         ("epoch = 3", "no option in .* named 'epoch'; did you mean epochs"),
         ("epochs = 'three'", "epochs must be a whole number, got 'three'"),
         ("flip = 1", "flip must be true or false, got 1"),
-        ("optimizer = 'sdg'", "optimizer must be one of: sgd, adam, adamw, got 'sdg'"),
+        ("optimizer = 'sdg'", "optimizer must be one of: sgd, adam, adamw, muon, got 'sdg'"),
         ("epochs = = 3", "is not TOML"),
     ],
 )

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnets.training.step import Average, Part, loss_of, make_optimizer, train_step
+from resnets.training.step import Average, HeadLoss, Part, loss_of, make_optimizer, train_step
 
 FP32 = torch.autocast("cpu", dtype=torch.bfloat16, enabled=False)
 
@@ -108,6 +108,81 @@ def test_several_heads_count_equally() -> None:
     part = Part(images=torch.zeros(1, 3, 1, 1), first={"root": torch.tensor([0]), "vowel": torch.tensor([0])})
     each = [F.cross_entropy(logits[head], torch.tensor([0])).item() for head in ("root", "vowel")]
     assert loss_of(logits, part, 0.0).item() == pytest.approx(sum(each) / 2, rel=1e-6)
+
+
+def test_heads_count_by_their_weights() -> None:
+    logits = {"root": torch.tensor([[1.0, 0.0]]), "vowel": torch.tensor([[0.0, 3.0]])}
+    part = Part(images=torch.zeros(1, 3, 1, 1), first={"root": torch.tensor([0]), "vowel": torch.tensor([0])})
+    root, vowel = (F.cross_entropy(logits[head], torch.tensor([0])).item() for head in ("root", "vowel"))
+    weights = {"root": HeadLoss(weight=2.0), "vowel": HeadLoss(weight=0.5)}
+    assert loss_of(logits, part, 0.0, weights).item() == pytest.approx((2 * root + 0.5 * vowel) / 2.5, rel=1e-6)
+
+
+def test_missing_labels_of_mixed_pictures_count_on_neither_side() -> None:
+    logits = {"root": torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.5, 0.0]])}
+    part = Part(
+        images=torch.zeros(3, 3, 1, 1),
+        first={"root": torch.tensor([0, -1, 1])},
+        second={"root": torch.tensor([-1, 1, -1])},
+        weight=torch.tensor([0.75, 0.25, 0.5]),
+    )
+    logs = -F.log_softmax(logits["root"], 1)
+    first = (0.75 * logs[0, 0] + 0.5 * logs[2, 1]) / 2  # the mean over the two that have one
+    second = 0.75 * logs[1, 1] / 1
+    assert loss_of(logits, part, 0.0).item() == pytest.approx((first + second).item(), rel=1e-6)
+
+
+def test_a_head_without_any_label_in_the_batch_adds_nothing_and_no_gradient() -> None:
+    root = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    logits = {"root": root, "vowel": torch.tensor([[0.0, 3.0]], requires_grad=True)}
+    part = Part(images=torch.zeros(1, 3, 1, 1), first={"root": torch.tensor([-1]), "vowel": torch.tensor([0])})
+    loss = loss_of(logits, part, 0.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(F.cross_entropy(logits["vowel"], torch.tensor([0])).item() / 2)
+    assert root.grad is not None
+    assert root.grad.abs().sum() == 0
+
+
+def test_class_weights_weigh_each_picture_by_its_class() -> None:
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    target, weights = torch.tensor([0, 2, -1, 2]), torch.tensor([3.0, 1.0, 0.5])
+    part = Part(images=torch.zeros(4, 3, 1, 1), first={"label": target})
+    each = F.cross_entropy(logits, target.clamp(min=0), reduction="none", label_smoothing=0.1)
+    expected = (3 * each[0] + 0.5 * each[1] + 0.5 * each[3]) / 3
+    found = loss_of(logits, part, 0.1, {"label": HeadLoss(classes=weights)})
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_several_classes_a_picture_have_binary_cross_entropy_over_the_known_cells() -> None:
+    logits = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    target = torch.tensor([[1.0, 0.0], [float("nan"), 1.0], [float("nan"), float("nan")]])
+    part = Part(images=torch.zeros(3, 3, 1, 1), first={"tags": target})
+    known = ~target.isnan()
+    expected = 2 * F.binary_cross_entropy_with_logits(logits[known], target[known])  # two classes
+    loss = loss_of({"tags": logits}, part, 0.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert logits.grad is not None
+    assert (logits.grad != 0).tolist() == known.tolist()
+
+
+def test_several_classes_a_picture_are_smoothed_weighed_and_mixed() -> None:
+    logits = torch.tensor([[1.0, -2.0]])
+    part = Part(
+        images=torch.zeros(1, 3, 1, 1),
+        first={"tags": torch.tensor([[1.0, 0.0]])},
+        second={"tags": torch.tensor([[0.0, float("nan")]])},
+        weight=torch.tensor([0.75]),
+    )
+    weights = torch.tensor([[0.5, 3.0], [2.0, 9.0]])  # a class each: (lacks it, has it)
+
+    def each(logit: float, target: float) -> float:
+        return F.binary_cross_entropy_with_logits(torch.tensor(logit), torch.tensor(target)).item()
+
+    first = 3.0 * each(1.0, 0.95) + 2.0 * each(-2.0, 0.05)
+    second = 2 * 0.5 * each(1.0, 0.05)  # one of two cells is known, and stands for both
+    found = loss_of({"tags": logits}, part, 0.1, {"tags": HeadLoss(classes=weights)})
+    assert found.item() == pytest.approx(0.75 * first + 0.25 * second, rel=1e-6)
 
 
 def test_the_average_follows_weights_and_statistics_with_a_rising_decay() -> None:

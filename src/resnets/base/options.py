@@ -20,6 +20,12 @@ def option(default: Any, help: str, *, group: str = "") -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "group": group})
 
 
+def option_of(kind: type, name: str) -> Any:
+    """The field of another dataclass, for a record that has the same option: one definition for both."""
+    field = next(field for field in dataclasses.fields(kind) if field.name == name)
+    return dataclasses.field(default=field.default, metadata=field.metadata)
+
+
 def help_of(field: "dataclasses.Field[Any]") -> str:
     return str(field.metadata.get("help", ""))
 

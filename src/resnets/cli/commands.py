@@ -26,8 +26,10 @@ VERBS = {
     "train": "Train a residual network on pictures.",
     "evaluate": "Measure a model on pictures whose classes are known.",
     "predict": "Say what is on pictures.",
+    "inspect": "Say what is wrong with pictures and labels, before a run is spent on them.",
     "models": "List the networks that can be built by name.",
     "summary": "Show a network layer by layer: output sizes, parameters, multiply-adds.",
+    "bench": "Measure this machine: products, memory, decoding, and a training step beside a plain loop's.",
 }
 GLOBAL = "Everywhere"
 METAVARS = {int: "N", float: "X", str: "TEXT", tuple[float, ...]: "X,X", tuple[str, ...]: "TEXT"}

@@ -1,16 +1,22 @@
 """`resnets evaluate`."""
 
+import dataclasses
 from typing import Any, Literal
 
-from resnets.cli.commands import Argument, Command, Option
+from resnets.cli.commands import Argument, Command, Option, options_of
 from resnets.cli.terminal import Terminal
+from resnets.data.options import DataOptions
 
 
 def run(given: dict[str, Any], terminal: Terminal) -> int:
+    columns = {
+        field.name: given.pop(field.name) for field in dataclasses.fields(DataOptions) if field.name in given
+    }
+    options = DataOptions(**columns)
     from resnets.verbs.evaluate import evaluate
 
     with terminal.progress("measuring", unit="pictures") as report:
-        evaluation = evaluate(progress=report, **given)
+        evaluation = evaluate(progress=report, options=options, **given)
     if terminal.json:
         terminal.emit(evaluation.to_json() | {"seconds": terminal.seconds()})
     else:
@@ -34,8 +40,14 @@ COMMAND = Command(
             hint=Literal["train", "val", "test", "all"],
             help="the part to measure; by default test, else val, else all",
         ),
+        Option(
+            name="score_weight",
+            hint=tuple[str, ...],
+            help="several label columns: how much one counts in the score, as NAME=X; by default as in training",
+        ),
         Option(name="strict_data", hint=bool, help="a file that must be left out is an error"),
         Option(name="out", hint=str, metavar="FILE", help="write the answers to every picture (Parquet)"),
+        *options_of(DataOptions),
         *MACHINE,
     ),
     details="Every figure has its n and its 95% interval; classes are matched by their ids.",

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from resnets.base.text import printable
 from resnets.cli.figures import PARTS
 from resnets.cli.terminal import Report, Terminal
+from resnets.evaluation.score import OF_SCORE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+BEST = "  * best"
 NARROW_COLUMNS = 72  # below this the rate of pictures is left out
+SHOWN_HEADS, WIDEST_HEAD = 4, 16  # of several heads so many are shown, so many characters of a name
 
 Event = dict[str, Any]
 Column = tuple[str, int, Callable[[Event], str]]  # heading, width, the cell
@@ -65,13 +68,21 @@ class Watch:
     def epoch(self, event: Event) -> None:
         """Print the line of an epoch that ended, after the headings if it is the first."""
         if not self.columns:
-            narrow = self.show is not None and self.terminal.console.width < NARROW_COLUMNS
-            self.columns = [column for column in COLUMNS if not (narrow and column[0] == "images/s")]
-            self.columns = [column for column in self.columns if column[2](event)]
+            self.columns = self.columns_for(event)
             headings = "  ".join(heading.rjust(width) for heading, width, _ in self.columns)
-            self.terminal.note(headings + ("  * best" if "best" in event else ""))
+            self.terminal.note(headings + (BEST if "best" in event else ""))
         cells = [cell(event).rjust(width) for _, width, cell in self.columns]
         self.terminal.note("  ".join(cells) + (" *" if event.get("best") else ""))
+
+    def columns_for(self, event: Event) -> list[Column]:
+        """The columns that an event has values for, and that a terminal has room for."""
+        columns: list[Column] = []
+        for every in ([*JUDGED, *_of_heads(event), RATE, TIME], [*JUDGED, RATE, TIME], [*JUDGED, TIME]):
+            columns = [column for column in every if column[2](event)]
+            needed = sum(width + 2 for _, width, _ in columns) - 2 + len(BEST)
+            if self.show is None or needed <= self.terminal.console.width:
+                break
+        return columns
 
     def bar(self, event: Event) -> "RenderableType":
         """epoch 3/40 ━━━━━━━━ 45/90  loss 0.532  1,234/s  0:12 left"""
@@ -121,11 +132,30 @@ def _number(key: str, form: str) -> Callable[[Event], str]:
     return lambda event: format(event[key], form) if event.get(key) is not None else ""
 
 
-COLUMNS: list[Column] = [
+def _of_heads(event: Event) -> list[Column]:
+    """A column for each of a few heads: what it brings to the score."""
+    heads = event.get("val_heads", {})
+    if len(heads) > SHOWN_HEADS:
+        return []
+    words = {name: printable(name)[:WIDEST_HEAD] for name in heads}
+    return [(word, max(6, len(word)), _part(name)) for name, word in words.items()]
+
+
+def _part(head: str) -> Callable[[Event], str]:
+    def cell(event: Event) -> str:
+        figures = event["val_heads"].get(head, {})
+        return next((f"{figures[key]:.4f}" for key in OF_SCORE if key in figures), "")
+
+    return cell
+
+
+JUDGED: list[Column] = [
     ("epoch", 5, _number("epoch", "d")),
     ("loss", 7, _number("loss", ".4f")),
     ("val loss", 8, _number("val_loss", ".4f")),
     ("val top-1", 9, _number("val_top1", ".2%")),
-    ("images/s", 8, _number("images_per_second", ",.0f")),
-    ("time", 7, lambda event: duration(event["seconds"])),
+    ("val mAP", 8, _number("val_map", ".4f")),
+    ("val score", 9, _number("val_score", ".4f")),
 ]
+RATE: Column = ("images/s", 8, _number("images_per_second", ",.0f"))
+TIME: Column = ("time", 7, lambda event: duration(event["seconds"]))

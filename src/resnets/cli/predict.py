@@ -115,7 +115,7 @@ COMMAND = Command(
         ),
     ),
     options=(
-        Option(name="top", hint=int, help="classes a picture, the likeliest first"),
+        Option(name="top", hint=int, help="classes a picture, the likeliest first, where it has one class"),
         Option(
             name="format",
             hint=Literal["table", "jsonl", "csv", "parquet"],

@@ -10,7 +10,7 @@ from resnets.base.options import flag_of
 from resnets.base.program import command_line
 from resnets.base.text import printable
 from resnets.cli.commands import Argument, Command, Option, options_of
-from resnets.cli.figures import headline
+from resnets.cli.figures import headline, score_line
 from resnets.cli.live import watching
 from resnets.cli.terminal import Terminal
 from resnets.training.config import RESUMABLE, TrainConfig, read_config
@@ -70,6 +70,8 @@ def closing(finished: "Run") -> list[str]:
         f"{headline(name if len(finished.heads) > 1 else '', figures, split=finished.split)}"
         for name, figures in finished.heads.items()
     ]
+    if finished.score is not None:
+        lines.append(score_line(finished.score))
     if finished.left_out:
         lines.append(
             f"left out: {finished.left_out:,} files, named in {shown(finished.path / 'manifest.parquet')}"
@@ -104,7 +106,7 @@ COMMAND = Command(
     arguments=(
         Argument(
             name="data",
-            help="a folder of class folders, an image Parquet or IDX file, a manifest, or a name such as digits",
+            help="a folder of class folders, a table (CSV, Parquet), IDX files, a manifest, or a name such as digits",
             required=False,
         ),
     ),

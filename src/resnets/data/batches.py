@@ -25,6 +25,7 @@ from resnets.data.augment.settings import Augment
 from resnets.data.dataset import Data
 from resnets.data.decode import decode
 from resnets.data.pack import PACK_SIDE, Pack, pixel_settings, prepared
+from resnets.data.sampling import balanced_order, rows_of
 from resnets.data.source import Picture
 from resnets.preprocess import CHANNELS, FILTERS, Pixels, Preprocess
 
@@ -33,7 +34,8 @@ OVERSAMPLING = 2  # a JPEG at reduced scale keeps at least this many pixels a si
 
 Rows = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int32]
-Fill = Callable[[Rows, Pixels], dict[int, str]]  # writes the pictures of some rows, gives position -> reason
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
+Fill = Callable[[Rows, Pixels], dict[int, str]]  # writes the pictures of some draws, gives position -> reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +43,15 @@ class Pictures:
     """What batches are made of.
 
     rows: (n,) in the order of evaluation. read: gives a row's picture as it is stored; called from threads.
-    labels: head -> (rows in all,). sizes: (rows in all,) widths and heights, upright; random resized crops
-    need them. pack: where the pictures are decoded already, all of `rows`.
+    labels: head -> (rows in all,), or (rows in all, classes) of a head with several classes a picture.
+    sizes: (rows in all,) widths and heights, upright; random resized crops need them. pack: where the pictures are
+    decoded already, all of `rows`.
     """
 
     rows: Rows
     read: Callable[[int], Picture]
     preprocess: Preprocess
-    labels: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    labels: Mapping[str, Labels] = field(default_factory=dict)
     sizes: tuple[Numbers, Numbers] | None = None
     pack: Pack | None = None
 
@@ -71,12 +74,15 @@ class Pictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Some pictures as uint8 (B, C, H, W), channels last, with their rows (B,) and labels, head -> int64 (B,).
+    """Some pictures as uint8 (B, C, H, W), channels last, with their rows (B,) and labels.
 
+    draws: (B,) what the picture stream is asked with; a row's own number, unless it comes again in the epoch.
+    labels: head -> int64 (B,), or float32 (B, K) of a head with several classes a picture, NaN where not known.
     failed: rows that could not be decoded, with the reason; the batch is shorter by them, and may be empty.
     """
 
     rows: Rows
+    draws: Rows
     images: torch.Tensor
     labels: dict[str, torch.Tensor]
     failed: tuple[tuple[int, str], ...]
@@ -103,6 +109,7 @@ def batches_in_epoch(pictures: int, batch: int) -> int:
 class Batches(Iterator[Batch]):
     """Batches in their order, read ahead by threads that end with `close`, a `with` block or the last reference.
 
+    plan: the draws of each batch (see `sampling`), which are rows where no picture comes twice.
     waited_seconds: how long the consumer has waited for pictures so far.
     """
 
@@ -128,32 +135,34 @@ class Batches(Iterator[Batch]):
         if not self._ahead:
             self.close()
             raise StopIteration
-        rows, pixels, tasks = self._ahead.popleft()
+        draws, pixels, tasks = self._ahead.popleft()
         started = time.perf_counter()
         failed: dict[int, str] = {}
         for start, task in enumerate(tasks):
             failed |= {start * self._chunk + position: reason for position, reason in task.result().items()}
         self.waited_seconds += time.perf_counter() - started
         self._read_ahead()
-        return self._batch(rows, pixels, failed)
+        return self._batch(draws, pixels, failed)
 
     def _read_ahead(self) -> None:
         """Keep as many batches in the threads as were asked for."""
         shape = (*self._pictures.preprocess.size, CHANNELS[self._pictures.preprocess.channels])
-        while len(self._ahead) < self._prefetch and (rows := next(self._plan, None)) is not None:
-            pixels = np.empty((len(rows), *shape), dtype=np.uint8)
-            starts = range(0, len(rows), self._chunk)
+        while len(self._ahead) < self._prefetch and (draws := next(self._plan, None)) is not None:
+            pixels = np.empty((len(draws), *shape), dtype=np.uint8)
+            starts = range(0, len(draws), self._chunk)
             parts = [slice(start, start + self._chunk) for start in starts]
-            tasks = [self._pool.submit(self._fill, rows[part], pixels[part]) for part in parts]
-            self._ahead.append((rows, pixels, tasks))
+            tasks = [self._pool.submit(self._fill, draws[part], pixels[part]) for part in parts]
+            self._ahead.append((draws, pixels, tasks))
 
-    def _batch(self, rows: Rows, pixels: Pixels, failed: dict[int, str]) -> Batch:
-        lost = tuple((int(rows[position]), reason) for position, reason in failed.items())
+    def _batch(self, draws: Rows, pixels: Pixels, failed: dict[int, str]) -> Batch:
+        lost = tuple((int(rows_of(draws)[position]), reason) for position, reason in failed.items())
         if failed:
-            kept = np.setdiff1d(np.arange(len(rows)), list(failed))
-            rows, pixels = rows[kept], pixels[kept]
+            kept = np.setdiff1d(np.arange(len(draws)), list(failed))
+            draws, pixels = draws[kept], pixels[kept]
+        rows = rows_of(draws)
         return Batch(
             rows=rows,
+            draws=draws,
             images=torch.from_numpy(pixels).permute(0, 3, 1, 2),
             labels={head: torch.from_numpy(labels[rows]) for head, labels in self._pictures.labels.items()},
             failed=lost,
@@ -169,19 +178,26 @@ def training_batches(
     epoch: int,
     start_batch: int = 0,
     skip: Collection[int] = (),
+    balance: npt.NDArray[np.int64] | None = None,
     threads: int,
     prefetch: int = 3,
 ) -> Batches:
     """One epoch in the order of (seed, epoch), from `start_batch` on, cropped where that is done in decoding.
 
+    balance: (rows in all,) classes that are to come equally often; None: each picture comes once.
     What is left to do with a batch is `augment.left_for_device(packed=pictures.whole)`. Rows in `skip` and rows
     that fail keep their place in the order, so that their batches are shorter and no other picture moves. A
     last batch of one picture, which batch norm cannot train on, joins the batch before it.
     """
-    plan = _plan(order(pictures.rows, seed=seed, epoch=epoch), batch)[start_batch:]
+    rows = pictures.rows
+    if balance is None:
+        draws = order(rows, seed=seed, epoch=epoch)
+    else:
+        draws = balanced_order(rows, balance[rows], seed=seed, epoch=epoch)
+    plan = _plan(draws, batch)[start_batch:]
     if skip:
         bad = np.fromiter(skip, dtype=np.int64)
-        plan = [rows[~np.isin(rows, bad)] for rows in plan]
+        plan = [draws[~np.isin(rows_of(draws), bad)] for draws in plan]
     if augment.geometry == "rrc" and not pictures.whole:
         fill = _cropped_fill(pictures, augment, seed=seed, epoch=epoch)
         return Batches(plan, fill, pictures=pictures, threads=threads, prefetch=prefetch)
@@ -197,7 +213,7 @@ def evaluation_batches(pictures: Pictures, *, batch: int, threads: int, prefetch
 
 def _training_scale(preprocess: Preprocess) -> tuple[int, int] | None:
     """What a JPEG must keep at reduced scale; None, a full decode, at sizes where a pack may stand in for it."""
-    if max(preprocess.size) <= PACK_SIDE:
+    if max(preprocess.size) <= PACK_SIDE or preprocess.resize == "ink":
         return None
     share = preprocess.crop if preprocess.resize == "crop" else 1.0
     height, width = (math.ceil(OVERSAMPLING * side / share) for side in preprocess.size)
@@ -214,8 +230,10 @@ def _fitted(
         fill = _packed_fill(pack)
         return Batches(plan, fill, pictures=pictures, threads=1, prefetch=prefetch, chunk=longest)
 
-    def fill_fitted(rows: Rows, out: Pixels) -> dict[int, str]:
-        return _fill_each(rows, out, lambda _, row: prepared(pictures.read(row), preprocess, at_least=at_least))
+    def fill_fitted(draws: Rows, out: Pixels) -> dict[int, str]:
+        return _fill_each(
+            rows_of(draws), out, lambda _, row: prepared(pictures.read(row), preprocess, at_least=at_least)
+        )
 
     return Batches(plan, fill_fitted, pictures=pictures, threads=threads, prefetch=prefetch)
 
@@ -228,7 +246,8 @@ def _plan(rows: Rows, batch: int) -> list[Rows]:
 
 
 def _packed_fill(pack: Pack) -> Fill:
-    def fill(rows: Rows, out: Pixels) -> dict[int, str]:
+    def fill(draws: Rows, out: Pixels) -> dict[int, str]:
+        rows = rows_of(draws)
         pack.gather(rows, out)
         if not pack.failed:
             return {}
@@ -262,9 +281,10 @@ def _cropped_fill(pictures: Pictures, augment: Augment, *, seed: int, epoch: int
     if preprocess.resize == "squash":  # boxes are drawn in the squashed picture, as evaluation sees it
         heights = np.maximum(1, np.rint(widths * preprocess.size[0] / preprocess.size[1]).astype(np.int64))
 
-    def fill(rows: Rows, out: Pixels) -> dict[int, str]:
+    def fill(draws: Rows, out: Pixels) -> dict[int, str]:
+        rows = rows_of(draws)
         tall, wide = heights[rows], widths[rows]
-        boxes = crop_boxes(rows, tall, wide, settings=augment, seed=seed, epoch=epoch)
+        boxes = crop_boxes(draws, tall, wide, settings=augment, seed=seed, epoch=epoch)
 
         def load(position: int, row: int) -> Pixels:
             return cropped(read(row), boxes[position], (int(tall[position]), int(wide[position])), preprocess)

@@ -1,8 +1,9 @@
-"""Shown names for classes, from a file that maps ids to names."""
+"""The order of classes, and shown names for them from a file that maps ids to names."""
 
 import csv
 import difflib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from resnets.base.errors import DataError
@@ -10,6 +11,15 @@ from resnets.base.text import printable, some
 from resnets.labels import Head
 
 HEADER = ("id", "class", "folder", "wnid", "label")  # first cells that name a column and are no id
+
+
+def in_order(ids: Iterable[str]) -> tuple[str, ...]:
+    """Class ids in the order that is kept: by value where all are whole numbers, else by code point."""
+    ordered = sorted(set(ids))
+    try:
+        return tuple(sorted(ordered, key=int))
+    except ValueError:  # text, or a number of more digits than int() takes
+        return tuple(ordered)
 
 
 def read_class_names(path: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,14 @@ import numpy.typing as npt
 
 from resnets.base.errors import DataError, UsageError
 from resnets.base.text import printable, some
-from resnets.data import split
 from resnets.data.classes import read_class_names, with_names
+from resnets.data.division import divided
+from resnets.data.imagenet import with_imagenet_names
 from resnets.data.manifest import Facts, Manifest, Progress, build_table, examine
-from resnets.data.source import MISSING, PARTS, TEST, TRAIN, Listing, Picture, Source, Traits
+from resnets.data.options import DataOptions
+from resnets.data.source import MISSING, PARTS, TRAIN, Labels, Listing, Picture, Source, Traits
 from resnets.data.sources import find_source, shadowed
+from resnets.data.sources.folder import FolderSource, or_table
 from resnets.data.sources.manifest import ManifestSource
 from resnets.data.sources.named import Progress as DownloadProgress
 from resnets.labels import Head
@@ -74,13 +77,22 @@ class Data:
             raise UsageError(f"a part is one of {', '.join(PARTS)} or all, got {part!r}")
         return np.flatnonzero(self._parts == PARTS.index(part))
 
-    def labels(self, head: str) -> npt.NDArray[np.int64]:
-        """(n,) class positions, MISSING where there is none; read only."""
+    def labels(self, head: str) -> npt.NDArray[Any]:
+        """Int64 (n,) class positions, MISSING where there is none; read only.
+
+        Of a head with several classes a picture float32 (n, classes): 1 there, 0 not there, NaN not known.
+        """
         if head not in self._labels:
-            labels = self.manifest.labels(head)
+            labels: npt.NDArray[Any] = self.manifest.labels(head)
+            if labels.ndim == 2:
+                labels = np.where(labels == MISSING, np.float32(np.nan), labels).astype(np.float32)
             labels.setflags(write=False)
             self._labels[head] = labels
         return self._labels[head]
+
+    def labelled(self, head: str) -> npt.NDArray[np.bool_]:
+        """(n,) whether anything is known of a row's label."""
+        return _known(self.manifest.labels(head))
 
     def read(self, row: int) -> Picture:
         """One picture as it is stored. Raises OSError where the file cannot be read. Safe in threads."""
@@ -137,7 +149,7 @@ class Data:
         return self.manifest.paths()
 
     @cached_property
-    def _labels(self) -> dict[str, npt.NDArray[np.int64]]:
+    def _labels(self) -> dict[str, npt.NDArray[Any]]:
         return {}
 
     @cached_property
@@ -168,6 +180,8 @@ def open_data(
     strict: bool = False,
     all_train: bool = False,
     for_training: bool = True,
+    options: DataOptions | None = None,
+    expected: Mapping[str, Head] | None = None,
     progress: Progress | None = None,
     download_progress: DownloadProgress | None = None,
 ) -> Data:
@@ -178,17 +192,22 @@ def open_data(
     strict: every picture is decoded in full, and any file that would be left out is a DataError. all_train: keep
     no training pictures back for validation where the source has none. for_training: False lets one class, or no
     training part, pass.
+    options: the columns of a table, and what is held out of training. expected: heads whose columns are looked for
+    in a table before any is guessed.
     progress: called with (rows done, rows in all); download_progress with (what is done, bytes so far, in all).
     Raises UsageError for what does not exist, DataError where nothing can be used; both say what to try.
     """
-    opened = find_source(source, progress=download_progress)
+    options = options or DataOptions()
+    opened = find_source(source, options=options, expected=expected, progress=download_progress)
     listing = opened.listing()
+    listing = replace(listing, heads=with_imagenet_names(listing.heads))
     if classes is not None:
         listing = replace(listing, heads=with_names(listing.heads, read_class_names(classes), where=str(classes)))
     facts = examine(opened, listing, in_full=strict, progress=progress)
     _leave_out_unlabelled(listing, facts)
     _refuse_left_out(opened, listing, facts, strict=strict)
-    parts, seed = _divide(opened, listing, facts, all_train=all_train)
+    holdout = options.holdout_combinations
+    parts, seed, said = divided(opened, listing, facts, all_train=all_train, holdout=holdout)
     stated = [None if row in facts.left_out else part for row, part in enumerate(parts)]
     if for_training:
         _refuse_untrainable(opened, listing, stated)
@@ -204,7 +223,7 @@ def open_data(
         split_seed=seed,
     )
     shadow = shadowed(source)
-    notes = [*([shadow] if shadow else []), *listing.notes, *_notes(opened, listing, facts, stated)]
+    notes = [*([shadow] if shadow else []), *listing.notes, *said, *_notes(opened, listing, facts, stated)]
     _log(listing.paths, facts.left_out, notes)
     return Data(source=opened, manifest=manifest, notes=notes)
 
@@ -221,9 +240,15 @@ def reopen(manifest: Manifest, source: Source | None = None) -> Data:
 def _leave_out_unlabelled(listing: Listing, facts: Facts) -> None:
     labelled = np.zeros(len(listing.paths), dtype=bool)
     for labels in listing.labels.values():
-        labelled |= labels != MISSING
+        labelled |= _known(labels)
     for row in np.flatnonzero(~labelled):
         facts.left_out.setdefault(int(row), "no class is stated for it")
+
+
+def _known(labels: Labels) -> npt.NDArray[np.bool_]:
+    """(n,) whether anything is known of a row's label."""
+    there = np.not_equal(labels, MISSING)
+    return np.asarray(there if labels.ndim == 1 else there.any(axis=1), dtype=np.bool_)
 
 
 def _refuse_left_out(source: Source, listing: Listing, facts: Facts, *, strict: bool) -> None:
@@ -248,41 +273,18 @@ def _refuse_left_out(source: Source, listing: Listing, facts: Facts, *, strict: 
 
 
 def _refuse_untrainable(source: Source, listing: Listing, parts: Sequence[str | None]) -> None:
+    table = or_table(source.root) if isinstance(source, FolderSource) else ""
     for name, head in listing.heads.items():
         if head.kind == "single" and len(head) < 2:
             raise DataError(
                 f"{source.origin} has one class, {some(list(head.ids))}, for {name!r}; two at least are "
-                "needed: put each class into a folder of its own and give the folder that holds them"
+                f"needed: put each class into a folder of its own and give the folder that holds them{table}"
             )
     if TRAIN not in parts:
         has = " and ".join(part for part in PARTS if part in parts)
         raise DataError(
             f"{source.origin} has only a {has} part, nothing to train on; give the data that holds `train`"
         )
-
-
-def _divide(
-    source: Source, listing: Listing, facts: Facts, *, all_train: bool
-) -> tuple[Sequence[str], int | None]:
-    """The part of each row, and the split seed where parts were drawn here."""
-    parts = list(listing.parts) if listing.parts is not None else [TRAIN] * len(listing.paths)
-    if isinstance(source, ManifestSource):
-        return parts, source.manifest.split_seed
-    stated = {part for row, part in enumerate(parts) if row not in facts.left_out}
-    if stated == {TRAIN}:
-        shares = split.THREE_WAY if source.traits.three_way else split.TWO_WAY
-    elif stated == {TRAIN, TEST}:
-        shares = split.OF_TRAIN
-    else:
-        return parts, None
-    if all_train:
-        shares = {part: share for part, share in shares.items() if part == TEST}
-    rows = [row for row, part in enumerate(parts) if part == TRAIN and row not in facts.left_out]
-    labels = next(iter(listing.labels.values()))[rows]
-    drawn = split.divide(labels, [facts.content[row] or b"" for row in rows], shares=shares)
-    for row, part in zip(rows, drawn, strict=True):
-        parts[row] = part
-    return parts, split.SPLIT_SEED if shares else None
 
 
 def _notes(source: Source, listing: Listing, facts: Facts, parts: Sequence[str | None]) -> list[str]:
@@ -308,10 +310,12 @@ def _lacking_classes(listing: Listing, parts: Sequence[str | None]) -> list[str]
     notes = []
     for head, labels in listing.labels.items():
         for number in np.unique(of[of != MISSING]):
-            there = set(np.unique(labels[of == number]).tolist())
+            held = labels[of == number]
+            there = set((np.unique(held) if held.ndim == 1 else np.flatnonzero((held == 1).any(axis=0))).tolist())
             lacking = [name for position, name in enumerate(listing.heads[head].ids) if position not in there]
             if lacking:
-                notes.append(f"{PARTS[number]} has no picture of the class {some(lacking)}")
+                where = f" of {printable(head)}" * (len(listing.labels) > 1)
+                notes.append(f"{PARTS[number]} has no picture of the class {some(lacking)}{where}")
     return notes
 
 
@@ -335,8 +339,9 @@ def _equal(listing: Listing, facts: Facts, parts: Sequence[str | None]) -> list[
     notes = []
     for head, labels in listing.labels.items():
         where = "two classes" if len(listing.labels) == 1 else f"two classes of {head}"
+        values = labels.tolist() if labels.ndim == 1 else [row.tobytes() for row in labels]
         notes += _apart(
-            listing, equal, where, {row: label for row, label in enumerate(labels) if label != MISSING}
+            listing, equal, where, {row: values[row] for row in np.flatnonzero(_known(labels)).tolist()}
         )
     return notes + _apart(listing, equal, "two parts", dict(enumerate(parts)))
 

@@ -55,7 +55,7 @@ for _name, _feature in (("WEBP", "webp"), ("AVIF", "avif")):
         del FORMATS[_name]
 
 # What is often met among pictures and is not opened.
-_OTHERS: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
+OTHERS: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
     ("a HEIC picture", re.compile(rb"....ftyp(hei[cfmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL)),
     ("an AVIF picture, which this Pillow cannot read", re.compile(rb"....ftypavi[fs]", re.DOTALL)),
     ("a WebP picture, which this Pillow cannot read", re.compile(rb"RIFF....WEBP", re.DOTALL)),
@@ -84,6 +84,7 @@ _UPRIGHT: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
+_PNG_BITS = 24  # where a PNG file has its bits a channel: signature, length, IHDR, width, height
 
 # What Pillow says of a cut EXIF block or a wrong count of frames; the first frame's pixels are not touched by it.
 # Prefetching threads decode while other code uses warnings.catch_warnings, which is not safe between threads: so
@@ -105,6 +106,14 @@ class Header(NamedTuple):
     channels: Channels  # what the picture has: rgba where any kind of transparency is stated
 
 
+class Particulars(NamedTuple):
+    """What else a file says of itself, of which a decoded picture has no trace."""
+
+    orientation: int  # EXIF's, 1 to 8; 1 is upright
+    animated: bool  # of several frames or pages
+    bits: int  # a channel
+
+
 def sniff(prefix: bytes) -> str | None:
     """The format in FORMATS that the first bytes (PREFIX_BYTES are enough) state, or None."""
     return next((name for name, (signature, _) in FORMATS.items() if signature.match(prefix)), None)
@@ -120,6 +129,24 @@ def header(picture: Picture) -> Header:
     if not isinstance(opened, TiffImageFile) and _orientation(opened) >= 5:
         width, height = height, width
     return Header(str(opened.format), width, height, opened.mode, _channels(opened))
+
+
+def particulars(picture: Picture) -> Particulars:
+    """What decoding undoes or leaves out, without unpacking pixels. Raises DecodeError with a short reason."""
+    if isinstance(picture, np.ndarray):
+        return Particulars(1, False, 8)
+    opened = _open(picture)
+    orientation, bits = _orientation(opened), 16 if opened.mode.startswith("I") else 8
+    if isinstance(opened, TiffImageFile):
+        orientation = int(opened.tag_v2.get(_ORIENTATION, 1))
+        bits = int(opened.tag_v2.get(_BITS_PER_SAMPLE, (8,))[0])
+    elif isinstance(opened, PngImageFile):
+        bits = picture[_PNG_BITS]
+    try:
+        animated = bool(getattr(opened, "is_animated", False))
+    except Exception:  # a later frame is damaged, which the first one is none the worse for
+        animated = True
+    return Particulars(orientation, animated, bits)
 
 
 def decode(
@@ -187,7 +214,7 @@ def _no_picture(content: bytes) -> str:
     if not content:
         return "an empty file"
     prefix = content[:PREFIX_BYTES]
-    for words, signature in _OTHERS:
+    for words, signature in OTHERS:
         if signature.match(prefix):
             return f"{words}, which is not read: convert it to JPEG or PNG" if "picture" in words else words
     if not prefix.strip(b"\0"):

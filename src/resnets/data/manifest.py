@@ -2,7 +2,9 @@
 
 Columns: path (text; names that are not UTF-8 have a shown form there and their bytes in `path_bytes`), size
 (bytes), content (blake2b-128 of the file; of pixels and shape where there is no file), width, height (upright),
-mode (Pillow's), channels, format; a column a head with the class id; split; left_out (the reason, or null).
+mode (Pillow's), channels, format; a column a head with the class id; split; left_out (the reason, or null). The
+column of a head with several classes a picture is a list of ids; where some rows are known for some classes only,
+a second column, NAME.unknown, lists the others.
 """
 
 import hashlib
@@ -23,8 +25,9 @@ from resnets.base.errors import DataError
 from resnets.base.files import CONTENT_BYTES, content_hash, replacing
 from resnets.base.text import printable, some
 from resnets.data.decode import decode, header
+from resnets.data.multi import as_lists, from_lists, unknown_column
 from resnets.data.names import displayed, from_bytes, name_bytes
-from resnets.data.source import MISSING, PARTS, Listing, Picture, Source, Traits
+from resnets.data.source import MISSING, PARTS, Labels, Listing, Picture, Source, Traits
 from resnets.labels import Head
 
 FORMAT = 1
@@ -75,8 +78,10 @@ class Manifest:
         raw = self.table["path_bytes"].to_pylist()
         return [text if name is None else from_bytes(name) for text, name in zip(texts, raw, strict=True)]
 
-    def labels(self, head: str) -> npt.NDArray[np.int64]:
-        """(n,) class positions, MISSING where there is none. Raises DataError for an id that the head lacks."""
+    def labels(self, head: str) -> Labels:
+        """What `Listing.labels` has. Raises DataError for an id that the head lacks."""
+        if self.heads[head].kind == "multi":
+            return from_lists(self.table, head, self.heads[head].ids)
         position: dict[str | None, int] = {None: MISSING}
         position.update(self.heads[head].index())
         ids = self.table[head].to_pylist()
@@ -97,7 +102,9 @@ class Manifest:
         """Hexadecimal digest of paths, contents, classes, parts and what is left out; not of where it lies."""
         digest = hashlib.blake2b(digest_size=CONTENT_BYTES)
         digest.update(json.dumps({name: head.ids for name, head in self.heads.items()}).encode())
-        columns = [self.table[name].to_pylist() for name in ("content", "left_out", *self.heads, "split")]
+        of_heads = [name for head in self.heads for name in (head, unknown_column(head))]
+        names = [name for name in ("content", "left_out", *of_heads, "split") if name in self.table.column_names]
+        columns = [self.table[name].to_pylist() for name in names]
         for path, content, left_out, *rest in zip(self.paths(), *columns, strict=True):
             row = [path, (content or b"").hex(), left_out is None, *rest]
             digest.update(json.dumps(row).encode() + b"\n")
@@ -156,7 +163,7 @@ def is_manifest(path: Path) -> bool:
     try:
         with path.open("rb") as handle:
             return KEY in (pq.read_schema(handle).metadata or {})
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(
             f"{printable(str(path))} is no Parquet file that can be read: {_first_line(error)}"
         ) from error
@@ -258,20 +265,35 @@ def build_table(listing: Listing, facts: Facts, parts: Iterable[str | None]) -> 
     for name, head in listing.heads.items():
         if name in TYPES:
             raise DataError(f"a head cannot be called {name!r}, which is a column of the manifest; rename it")
+        if head.kind == "multi":
+            columns |= as_lists(name, head.ids, listing.labels[name])
+            continue
         ids = np.array([*head.ids, None], dtype=object)  # MISSING is -1: the last
         columns[name] = ids[listing.labels[name]].tolist()
     columns["split"] = list(parts)
     columns["left_out"] = [facts.left_out.get(row) for row in range(len(raw))]
-    return pa.table({name: pa.array(column, TYPES.get(name, pa.string())) for name, column in columns.items()})
+    types = TYPES | _types(listing.heads)
+    return pa.table({name: pa.array(column, types[name]) for name, column in columns.items()})
 
 
-def _checked(table: pa.Table, heads: Iterable[str]) -> pa.Table:
+def _types(heads: Mapping[str, Head]) -> dict[str, pa.DataType]:
+    """The types of the heads' columns."""
+    types = {name: pa.string() for name in heads}
+    for name, head in heads.items():
+        if head.kind == "multi":
+            types |= {name: pa.list_(pa.string()), unknown_column(name): pa.list_(pa.string())}
+    return types
+
+
+def _checked(table: pa.Table, heads: Mapping[str, Head]) -> pa.Table:
     """The table with the columns and types that a manifest has (other tools change types), and its own others."""
-    for name in (*TYPES, *heads):
-        if name not in table.column_names:
+    types = TYPES | _types(heads)
+    for name, kind in types.items():
+        if name in table.column_names:
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, table.column(place).cast(kind))
+        elif name in TYPES or name in heads:
             raise DataError(f"the column {name} is not there; write it again from its source")
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, table.column(place).cast(TYPES.get(name, pa.string())))
     wrong = sorted(set(table["split"].unique().to_pylist()) - {None, *PARTS})
     if wrong:
         raise DataError(f"the split is {some(wrong)}; it must be one of {', '.join(PARTS)}")
@@ -281,4 +303,4 @@ def _checked(table: pa.Table, heads: Iterable[str]) -> pa.Table:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return printable((str(error).splitlines() or [type(error).__name__])[0][:200])

@@ -158,7 +158,7 @@ def prepared(picture: Picture, preprocess: Preprocess, *, at_least: tuple[int, i
 def _fits(pixels: Pixels, preprocess: Preprocess) -> bool:
     """Whether pixels in memory already are what decode and fit would make of them."""
     shape = (*preprocess.size, CHANNELS[preprocess.channels])
-    unscaled = preprocess.resize == "squash" or preprocess.crop == 1
+    unscaled = preprocess.resize == "squash" or (preprocess.resize == "crop" and preprocess.crop == 1)
     grey = pixels.ndim == 2 and shape[2] == 1 and pixels.shape == shape[:2]
     return pixels.dtype == np.uint8 and unscaled and (grey or pixels.shape == shape)
 

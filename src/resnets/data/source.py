@@ -4,6 +4,7 @@ A source is one file in `sources/`: it lists what it has (a `Listing`) and reads
 `open_data` turns any source into `Data`: the manifest (one row a file, kept or left out) and the heads.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from resnets.labels import Head
 
 Picture = bytes | npt.NDArray[np.uint8]  # an encoded file, or pixels (H, W) or (H, W, C)
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.int8]  # of one head, see Listing
 MISSING = -1  # a label that is not there
 
 TRAIN, VAL, TEST = "train", "val", "test"
@@ -38,8 +40,10 @@ class Listing:
     """All that a source has, before any picture is opened.
 
     paths: one a row, relative to the source's root, unique; names that are not UTF-8 carry surrogates.
-    heads: name -> Head, in order. labels: head name -> int64 (n,), MISSING where there is none.
+    heads: name -> Head, in order. labels: head name -> int64 (n,) class positions, MISSING where there is none; of
+    a head with several classes a picture int8 (n, classes): 1 there, 0 not there, MISSING not known.
     parts: one a row, `train`, `val` or `test`; None for an undivided source.
+    groups: one a row, for rows that must stay in one part; None where a row has none.
     left_out: row -> reason, for what the source itself already knows to be unusable.
     strays, beside: how many stray files, and files beside the class folders, were seen.
     notes: one-line warnings to show, such as a class that a part lacks.
@@ -47,8 +51,9 @@ class Listing:
 
     paths: list[str]
     heads: dict[str, Head]
-    labels: dict[str, npt.NDArray[np.int64]]
+    labels: Mapping[str, Labels]
     parts: list[str] | None = None
+    groups: list[str | None] | None = None
     left_out: dict[int, str] = field(default_factory=dict)
     strays: int = 0
     beside: int = 0

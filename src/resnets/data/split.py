@@ -3,16 +3,19 @@
 Pictures of equal content, or of one group (a writer, a patient), go whole to one part. The groups of a class are
 put in the order of a hash of (split seed, content), and the first of them fill the test part's share, the next
 the validation part's; the rest is for training. A class that has any picture has one for training.
+
+`divide` is for one class a picture, `divide_several` for several labels a picture, and for groups of pictures.
 """
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from resnets.data.source import TEST, TRAIN, VAL
+from resnets.data.source import MISSING, TEST, TRAIN, VAL
 
 SPLIT_SEED = 0  # whatever the run's seed is: runs with other seeds share their test pictures
 TWO_WAY = {VAL: 0.2}
@@ -26,15 +29,14 @@ def divide(
     *,
     shares: Mapping[str, float],
     seed: int = SPLIT_SEED,
-    groups: Sequence[Hashable] | None = None,
 ) -> list[str]:
     """The part of every picture: the names in `shares`, and `train` for what they leave.
 
-    classes: (n,) what the shares are kept for. contents: n hashes. groups: n, None where a picture has no group.
-    A part with share s gets ceil(s * n) pictures, divided among the classes by largest remainder, as far as groups
-    allow it.
+    classes: (n,) what the shares are kept for. contents: n hashes.
+    A part with share s gets ceil(s * n) pictures, divided among the classes by largest remainder, as far as equal
+    contents allow it.
     """
-    members = _together(contents, groups)
+    members = _together(contents, None)
     keys = [min(_order_key(contents[row], seed) for row in rows) for rows in members]
     by_class: dict[int, list[int]] = {}
     for group in sorted(range(len(members)), key=keys.__getitem__):
@@ -46,6 +48,54 @@ def divide(
         for group, part in zip(ordered, _fill([len(members[g]) for g in ordered], quotas[name]), strict=True):
             for row in members[group]:
                 parts[row] = part
+    return parts
+
+
+def divide_several(
+    classes: npt.NDArray[np.int64],
+    contents: Sequence[bytes],
+    *,
+    shares: Mapping[str, float],
+    seed: int = SPLIT_SEED,
+    groups: Sequence[Hashable] | None = None,
+) -> list[str]:
+    """The part of every picture, where a picture has several classes or a group many of them.
+
+    classes: (n, k) the classes of each picture, numbered over all its labels, MISSING in slots that are left.
+    contents: n hashes. groups: n, None where a picture has no group.
+    The rarest class is divided first (iterative stratification, Sechidis et al. 2011): its groups go, in the order
+    of their hash, to the first part that has room for half of the group at least. A part's size is near its share.
+    """
+    members = _together(contents, groups)
+    keys = [min(_order_key(contents[row], seed) for row in rows) for rows in members]
+    held = [Counter(classes[rows][classes[rows] != MISSING].tolist()) for rows in members]
+    left: Counter[int] = Counter(classes[classes != MISSING].tolist())
+    of_class: dict[int, list[int]] = {name: [] for name in left}
+    for group in sorted(range(len(members)), key=keys.__getitem__):
+        for name in held[group]:
+            of_class[name].append(group)
+    room = {part: {name: share * count for name, count in left.items()} for part, share in shares.items()}
+    total = {part: math.ceil(round(share * len(contents), 6)) for part, share in shares.items()}
+    drawn: dict[int, str] = {}
+    for name in sorted(left, key=lambda name: (left[name], name)):
+        for group in of_class[name]:
+            if group in drawn:
+                continue
+            counts, size = held[group], len(members[group])
+            part = TRAIN
+            if all(left[one] > count for one, count in counts.items()):
+                fits = (p for p in shares if counts[name] <= 2 * room[p][name] and size <= 2 * total[p])
+                part = next(fits, TRAIN)
+            drawn[group] = part
+            if part != TRAIN:
+                total[part] -= size
+                for one, count in counts.items():
+                    room[part][one] -= count
+                    left[one] -= count
+    parts = [TRAIN] * len(contents)
+    for group, part in drawn.items():
+        for row in members[group]:
+            parts[row] = part
     return parts
 
 

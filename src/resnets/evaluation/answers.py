@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ COLUMNS = ("path", "head", "rank", "class", "id", "probability", "error")  # of 
 GROUP = 8192  # lines of a Parquet file that are held in memory
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Likely:
     """A class and its probability."""
 
@@ -43,34 +43,49 @@ class Likely:
 class Prediction:
     """The answer for one file: head -> classes, the likeliest first; or the reason why there is none.
 
+    heads: of a head with several classes a picture, those above their thresholds, which may be none. scores: all
+    classes of such heads, in the head's order.
     path: as it was given, or a given folder and the path below it; names that are not UTF-8 carry surrogates.
     """
 
     path: str
     heads: dict[str, tuple[Likely, ...]] = field(default_factory=dict)
+    scores: dict[str, tuple[Likely, ...]] = field(default_factory=dict)
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         if self.error is not None:
             return {"path": self.path, "error": self.error}
-        return {
+        answer = {
             "path": self.path,
             "heads": {
                 name: [{"class": one.name, "id": one.id, "probability": one.probability} for one in likely]
                 for name, likely in self.heads.items()
             },
         }
+        scores = {name: {one.id: one.probability for one in every} for name, every in self.scores.items()}
+        return answer | ({"scores": scores} if scores else {})
 
 
-def likeliest(logits: npt.NDArray[np.float32], head: Head, top: int) -> tuple[Likely, ...]:
-    """The `top` classes of one picture's logits (classes,), the likeliest first, the first of equals before."""
-    one = logits[None, :]
-    probabilities = (softmax(one) if head.kind == "single" else sigmoid(one))[0]
-    order = np.argsort(-probabilities, kind="stable")[:top]
-    return tuple(
-        Likely(id=head.ids[position], name=head.names[position], probability=float(probabilities[position]))
-        for position in order.tolist()
-    )
+def answer(
+    path: str, logits: Mapping[str, npt.NDArray[np.float32]], heads: Mapping[str, Head], *, top: int
+) -> Prediction:
+    """What one picture's logits (classes,) of each head say; the first of equals before.
+
+    One class a picture: the `top` likeliest. Several: those at or above their thresholds, however many.
+    """
+    found, scores = {}, {}
+    for name, head in heads.items():
+        one = logits[name][None, :]
+        probabilities = (softmax(one) if head.kind == "single" else sigmoid(one))[0]
+        every = tuple(map(Likely, head.ids, head.names, probabilities.tolist()))
+        order = np.argsort(-probabilities, kind="stable")
+        if head.kind == "single":
+            found[name] = tuple(every[position] for position in order[:top])
+        else:
+            scores[name] = every
+            found[name] = tuple(every[place] for place in order if probabilities[place] >= head.cutoffs[place])
+    return Prediction(path=path, heads=found, scores=scores)
 
 
 def write_predictions(predictions: Iterable[Prediction], form: Format, target: Path | BinaryIO) -> None:
@@ -104,6 +119,8 @@ def as_line(prediction: Prediction) -> str:
 
 def _in_words(likely: tuple[Likely, ...]) -> list[str]:
     """Names that occur twice, as two of ImageNet's do, with their ids."""
+    if not likely:
+        return ["no class above its threshold"]
     counts = Counter(one.name for one in likely)
     return [
         f"{printable(one.name if counts[one.name] == 1 else f'{one.name} ({one.id})')} {one.probability:.1%}"
@@ -166,6 +183,8 @@ def _rows(prediction: Prediction) -> Iterator[tuple[Any, ...]]:
     if prediction.error is not None:
         yield (prediction.path, None, None, None, None, None, prediction.error)
     for name, likely in prediction.heads.items():
+        if not likely:
+            yield (prediction.path, name, None, None, None, None, None)
         for rank, one in enumerate(likely, 1):
             yield (prediction.path, name, rank, one.name, one.id, one.probability, None)
 

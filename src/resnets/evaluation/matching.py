@@ -50,6 +50,12 @@ def match_heads(
 def match_classes(model: Head, data: Head, *, names: tuple[str, str], unnamed: bool, where: str) -> Match:
     """The data's classes in the model's head; `names` are the heads' (model, data)."""
     ours, theirs = names
+    if model.kind != data.kind:
+        kinds = {"single": "one class a picture", "multi": "several classes a picture"}
+        raise DataError(
+            f"{where} has {kinds[data.kind]} in {some([theirs])}, the model answers {kinds[model.kind]}; "
+            "give data with labels of the model's kind"
+        )
     if unnamed:
         if len(model) != len(data):
             raise DataError(
@@ -72,8 +78,9 @@ def match_classes(model: Head, data: Head, *, names: tuple[str, str], unnamed: b
 
 def _hint(model: Head, unknown: list[str]) -> str:
     """Where the data has the names in the ids' place."""
-    ids = dict(zip(model.names, model.ids, strict=True))
-    named = next((name for name in unknown if name in ids), None)
+    named = next((name for name in unknown if model.named(name)), None)
     if named is None:
         return ""
-    return f"; classes are matched by id: the id of '{printable(named)}' is '{printable(ids[named])}'"
+    ids = [f"'{printable(one)}'" for one in model.named(named)]
+    which = f"the id of '{printable(named)}' is" if len(ids) == 1 else f"the ids of '{printable(named)}' are"
+    return f"; classes are matched by id: {which} {' and '.join(ids)}"

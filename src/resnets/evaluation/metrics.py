@@ -30,7 +30,9 @@ class HeadFigures:
     """All figures of a head with one class a picture.
 
     top1, top5: shares in [0, 1]; top5 is None with 5 classes or fewer. loss: mean cross-entropy in nats.
-    macro_recall: the mean recall over the classes that have pictures. calibration_error: in [0, 1], 15 bins.
+    macro_recall: the mean recall over the classes that have pictures. macro_recall_sklearn: as scikit-learn's
+    default, over classes that have pictures or were predicted, with recall 0 for those without pictures.
+    calibration_error: in [0, 1], 15 bins.
     """
 
     n: int
@@ -42,6 +44,7 @@ class HeadFigures:
     loss_interval: Interval
     macro_recall: float
     macro_recall_interval: Interval
+    macro_recall_sklearn: float
     calibration_error: float
     calibration_error_interval: Interval
     classes: dict[str, ClassFigures]
@@ -99,7 +102,7 @@ def head_figures(
     found = per_picture(logits, truth)
     n, classes = len(truth), len(head)
     means = _means(found, classes)
-    loss, macro_recall, error = means(np.arange(n))
+    loss, recall, error = means(np.arange(n))
     loss_interval, recall_interval, error_interval = bootstrap(truth, means)
     right, right5 = int(found.right.sum()), int((found.rank < TOP).sum())
     return HeadFigures(
@@ -110,12 +113,24 @@ def head_figures(
         top5_interval=_interval(right5, n) if classes > TOP else None,
         loss=float(loss),
         loss_interval=loss_interval,
-        macro_recall=float(macro_recall),
+        macro_recall=float(recall),
         macro_recall_interval=recall_interval,
+        macro_recall_sklearn=macro_recall(truth, found.predicted, as_sklearn=True),
         calibration_error=float(error),
         calibration_error_interval=error_interval,
         classes=_class_figures(found, head, range(classes) if listed is None else listed),
     )
+
+
+def macro_recall(
+    truth: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], *, as_sklearn: bool = False
+) -> float:
+    """The mean recall over the classes in the truth; as scikit-learn, over those predicted too, with recall 0."""
+    pictures = np.bincount(truth)
+    right = np.bincount(truth[predicted == truth], minlength=len(pictures))
+    present = pictures > 0
+    classes = len(np.union1d(truth, predicted)) if as_sklearn else present.sum()
+    return float((right[present] / pictures[present]).sum() / classes)
 
 
 def _class_figures(found: PerPicture, head: Head, listed: Collection[int]) -> dict[str, ClassFigures]:

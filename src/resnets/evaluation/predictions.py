@@ -3,8 +3,10 @@
 Columns: path (text; where the name is not UTF-8 its bytes are in path_bytes), content (blake2b-128), split, and
 a head: NAME.truth (the class's position in the head, null where it is not known) and NAME.logits (float16, one
 a class). A head of more than 1,000 classes has its 100 largest logits, NAME.top with their positions, and
-NAME.logsum (float32), the logarithm of the sum of the exponentials of all. The metadata has the key `resnets`, a
-JSON object: format, heads (as in the model file), and model (the hash of its tensors, where it is known).
+NAME.logsum (float32), the logarithm of the sum of the exponentials of all. A head with several classes a picture
+has all its logits, and in NAME.truth whether each class is there (null where that is not known). The metadata has
+the key `resnets`, a JSON object: format, heads (as in the model file), and model (the hash of its tensors, where
+it is known).
 """
 
 import json
@@ -36,13 +38,14 @@ LARGEST = float(np.finfo(np.float16).max)
 class HeadPredictions:
     """A head's answers to n pictures.
 
-    truth: (n,) positions, MISSING where not known. logits: (n, k) float32, read back from float16.
+    truth: (n,) positions, MISSING where not known; of a head with several classes a picture (n, classes) of 1, 0
+    and NaN. logits: (n, k) float32, read back from float16.
     top: (n, k) positions of the logits where not all classes are kept, else None; the largest first.
     logsum: (n,) float32 beside top, else None.
     """
 
     head: Head
-    truth: npt.NDArray[np.int64]
+    truth: npt.NDArray[np.int64] | npt.NDArray[np.float32]
     logits: npt.NDArray[np.float32]
     top: npt.NDArray[np.int64] | None = None
     logsum: npt.NDArray[np.float32] | None = None
@@ -60,10 +63,10 @@ class Predictions:
 
 
 def head_predictions(
-    logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64], *, head: Head
+    logits: npt.NDArray[np.float32], truth: npt.NDArray[np.int64] | npt.NDArray[np.float32], *, head: Head
 ) -> HeadPredictions:
     """(n, classes) logits as the table keeps them."""
-    if logits.shape[1] <= WHOLE:
+    if logits.shape[1] <= WHOLE or head.kind == "multi":
         return HeadPredictions(head=head, truth=truth, logits=logits)
     order = np.argsort(-logits, axis=1, kind="stable")[:, :KEPT]
     highest = logits.max(axis=1, keepdims=True)
@@ -90,7 +93,7 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
         "split": pa.array(predictions.splits, pa.string()),
     }
     for name, answers in predictions.heads.items():
-        columns[f"{name}.truth"] = pa.array(answers.truth, pa.int32(), mask=answers.truth == MISSING)
+        columns[f"{name}.truth"] = _truths(answers.truth)
         if answers.top is not None:
             columns[f"{name}.top"] = _lists(answers.top.astype(np.int32), pa.int32())
             columns[f"{name}.logsum"] = pa.array(answers.logsum, pa.float32())
@@ -138,11 +141,25 @@ def _read_head(table: pa.Table, name: str, head: Head) -> HeadPredictions:
     sparse = f"{name}.top" in columns
     return HeadPredictions(
         head=head,
-        truth=columns[f"{name}.truth"].cast(pa.int64()).fill_null(MISSING).to_numpy(zero_copy_only=False),
+        truth=_read_truths(columns[f"{name}.truth"], head),
         logits=_matrix(columns[f"{name}.logits"]).astype(np.float32),
         top=_matrix(columns[f"{name}.top"]).astype(np.int64) if sparse else None,
         logsum=columns[f"{name}.logsum"].to_numpy(zero_copy_only=False) if sparse else None,
     )
+
+
+def _truths(truth: npt.NDArray[np.int64] | npt.NDArray[np.float32]) -> pa.Array:
+    if truth.ndim == 1:
+        return pa.array(truth, pa.int32(), mask=truth == MISSING)
+    cells = truth.reshape(-1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(cells > 0, pa.bool_(), mask=np.isnan(cells)), truth.shape[1])
+
+
+def _read_truths(column: Any, head: Head) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
+    if head.kind == "single":
+        return np.asarray(column.cast(pa.int64()).fill_null(MISSING).to_numpy(zero_copy_only=False))
+    cells = column.flatten().cast(pa.int8()).cast(pa.float32()).fill_null(float("nan"))
+    return np.asarray(cells.to_numpy(zero_copy_only=False)).reshape(len(column), len(head))
 
 
 def _lists(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:

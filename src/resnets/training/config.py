@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 from resnets.base.errors import UsageError
 from resnets.base.files import write_text
-from resnets.base.options import flag_of, from_mapping, option
+from resnets.base.options import flag_of, from_mapping, option, option_of
 from resnets.data.names import displayed
+from resnets.data.options import DataOptions, data_options
 
 BYTES = "bytes"  # the table of config.toml for names that are not UTF-8
 RESUMABLE = ("epochs", "threads", "track", "exact")  # what may be given together with --resume
@@ -44,8 +45,8 @@ class TrainConfig:
     channels: Literal["grey", "rgb", "rgba"] | None = option(
         None, "the channels pictures are converted to", group="The picture"
     )
-    resize: Literal["crop", "squash"] | None = option(
-        None, "keep the aspect ratio and crop, or squash to the size", group="The picture"
+    resize: Literal["crop", "squash", "ink"] | None = option(
+        None, "keep the aspect ratio and crop, squash to the size, or cut to what is drawn", group="The picture"
     )
     normalize: Literal["imagenet", "half", "measured"] | None = option(
         None, "mean and deviation: ImageNet's, 0.5, or measured on the training pictures", group="The picture"
@@ -55,7 +56,13 @@ class TrainConfig:
     )
 
     epochs: int | None = option(None, "passes over the training pictures", group="How long")
+    minutes: float | None = option(
+        None, "end within so many minutes: the epochs are planned from a measured rate", group="How long"
+    )
     batch: int | None = option(None, "pictures a step", group="How long")
+    grow: float | None = option(
+        None, "progressive resizing: pictures begin at this share of their size, 1 is off", group="How long"
+    )
     accumulate: int = option(
         1, "parts a batch is computed in, to save memory (batch norm sees a part)", group="How long"
     )
@@ -81,6 +88,19 @@ class TrainConfig:
     clip: float | None = option(None, "largest gradient norm; larger ones are scaled down", group="The update")
     ema: float | None = option(
         None, "decay of the averaged weights that are validated and saved; 0 is off", group="The update"
+    )
+
+    loss_weight: tuple[str, ...] = option(
+        (), "several label columns: how much one counts in the loss, as NAME=X (1)", group="The labels"
+    )
+    score_weight: tuple[str, ...] = option(
+        (), "several label columns: how much one counts in the score, as NAME=X (1)", group="The labels"
+    )
+    class_weights: Literal["none", "balanced"] = option(
+        "none", "classes in the loss: balanced weighs each by its inverse frequency", group="The labels"
+    )
+    sampling: Literal["shuffled", "balanced"] = option(
+        "shuffled", "an epoch's order: each picture once, or each class equally often", group="The labels"
     )
 
     augment: Literal["none", "pad-crop", "rrc"] | None = option(
@@ -120,6 +140,14 @@ class TrainConfig:
         False, "keep no pictures back for validation; train to the last epoch, nothing chosen", group="The data"
     )
     strict_data: bool = option(False, "a file that must be left out is an error", group="The data")
+    image_column: str | None = option_of(DataOptions, "image_column")
+    label_column: tuple[str, ...] = option_of(DataOptions, "label_column")
+    multi_label: tuple[str, ...] = option_of(DataOptions, "multi_label")
+    split_column: str | None = option_of(DataOptions, "split_column")
+    group_column: str | None = option_of(DataOptions, "group_column")
+    root: str | None = option_of(DataOptions, "root")
+    allow_outside: bool = option_of(DataOptions, "allow_outside")
+    holdout_combinations: str | None = option_of(DataOptions, "holdout_combinations")
 
     seed: int = option(0, "seed of order, augmentation and initial weights", group="The run")
     name: str | None = option(None, "the run's folder under --runs", group="The run")
@@ -132,7 +160,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "accumulate", "early_stop", "threads"):
             self._at_least(name, 1)
-        for name in ("lr", "clip", "save_minutes"):
+        for name in ("lr", "clip", "save_minutes", "minutes"):
             self._at_least(name, 0, above=True)
         for name in ("weight_decay", "warmup", "erasing", "mixup", "cutmix", "colour", "pad", "seed", "stroke"):
             self._at_least(name, 0)
@@ -142,6 +170,8 @@ class TrainConfig:
                 raise UsageError(f"{flag_of(name)} must be from 0 to below 1, got {value}")
         if self.scale is not None and not 0 < self.scale <= 1:
             raise UsageError(f"--scale must be above 0 and at most 1, got {self.scale}")
+        if self.grow is not None and not 0.1 <= self.grow <= 1:
+            raise UsageError(f"--grow is a share of the picture's side, from 0.1 to 1, got {self.grow}")
         if self.erasing is not None and self.erasing > 1:
             raise UsageError(f"--erasing is a share of the pictures, at most 1, got {self.erasing}")
         if self.size is not None:
@@ -150,6 +180,7 @@ class TrainConfig:
             raise UsageError(f"--name is one folder name, got {self.name!r}; --runs says where it is made")
         if list(self.decay_at) != sorted(set(self.decay_at)) or not all(0 < at < 1 for at in self.decay_at):
             raise UsageError(f"--decay-at must be rising shares between 0 and 1, got {self.decay_at}")
+        data_options(self)  # refuses what does not go together
         self._refuse_combinations()
 
     def _refuse_combinations(self) -> None:
@@ -161,6 +192,12 @@ class TrainConfig:
             chosen = getattr(self, other)
             if getattr(self, name) is not None and chosen not in (None, wanted):
                 raise UsageError(f"{flag_of(name)} belongs to {flag_of(other)} {wanted}, not to {chosen}")
+        if self.resize == "ink" and self.augment == "rrc":
+            raise UsageError("--resize ink shows all that is drawn; --augment rrc would cut it: choose pad-crop")
+        if self.minutes is not None and self.epochs is not None:
+            raise UsageError("--minutes plans the epochs; give it without --epochs")
+        if self.all_train and self.holdout_combinations is not None:
+            raise UsageError("--holdout-combinations is for validation, which --all-train does without; give one")
         if self.all_train and self.early_stop is not None:
             raise UsageError(
                 "--early-stop needs validation pictures, which --all-train trains on; give one of them"

@@ -1,21 +1,22 @@
 """The end of a run: the best network recalibrated where that helps, measured in fp32, its predictions kept."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from resnets.data.source import TEST, TRAIN, VAL
-from resnets.evaluation.matching import match_heads
-from resnets.evaluation.measure import figures_of, predictions_of
+from resnets.evaluation.matching import Match, match_heads
+from resnets.evaluation.measure import figures_of, predictions_of, score_of, truth_of
+from resnets.evaluation.multilabel import best_thresholds
 from resnets.evaluation.predict import Outputs, TorchBackend, classify
 from resnets.evaluation.predictions import save_predictions
+from resnets.labels import Head
 from resnets.training import run as folder
 from resnets.training.loop import Training
 from resnets.training.recalibrate import recalibrate
-from resnets.training.validate import validation_figures
 from resnets.weights.modelfile import Model, load, save, tensors_sha256
 
 RECALIBRATION_PICTURES = 10_000
@@ -37,16 +38,9 @@ def finish(training: Training) -> tuple[str | None, dict[str, Any]]:
     if training.position.bad:
         training.data.manifest.leaving_out(training.position.bad).write(training.run / folder.MANIFEST)
     matches = match_heads(model.heads, training.data.heads)
-    figures = {
-        part: {
-            "n": len(found.rows),
-            "heads": {
-                name: head.to_json()
-                for name, head in figures_of(found, training.data, heads=model.heads, matches=matches).items()
-            },
-        }
-        for part, found in outputs.items()
-    }
+    if VAL in outputs:
+        model = replace(model, heads=with_thresholds(training, model.heads, outputs[VAL], matches))
+    figures = {part: part_figures(training, model, found, matches) for part, found in outputs.items()}
     split = next((part for part in (TEST, VAL) if part in figures), None)
     save(path, replace(model, origin=model.origin | {"figures": without_classes(figures)}))
     table = predictions_of(
@@ -57,7 +51,7 @@ def finish(training: Training) -> tuple[str | None, dict[str, Any]]:
         model=tensors_sha256(model.network.state_dict()),
     )
     save_predictions(training.run / folder.PREDICTIONS, table)
-    result = figures[split] if split else {"n": 0, "heads": {}}
+    result = figures[split] if split else {"n": 0, "heads": {}, "score": None}
     training.record("end", step=training.position.step, split=split, figures=figures)
     return split, result
 
@@ -74,13 +68,7 @@ def recalibrated(training: Training, model: Model) -> Model:
     losses = []
     if training.judges():
         for candidate in (model, changed):
-            figures, _ = validation_figures(
-                candidate,
-                training.gallery.evaluation(VAL, model.preprocess),
-                device=str(device),
-                precision="fp32",
-                threads=training.plan.config.threads or 1,
-            )
+            figures, _ = training.validation_figures(candidate, precision="fp32")
             losses.append(figures["val_loss"])
     better = not losses or losses[1] <= losses[0]
     kept = "kept" if better else "not kept: the validation loss would be higher"
@@ -88,6 +76,31 @@ def recalibrated(training: Training, model: Model) -> Model:
         "recalibrated", norms=count, kept=better, val_losses=losses, text=f"batch norm recalibrated, {kept}"
     )
     return changed if better else model
+
+
+def with_thresholds(
+    training: Training, heads: Mapping[str, Head], found: Outputs, matches: Sequence[Match]
+) -> dict[str, Head]:
+    """The heads; those with several classes a picture with the thresholds that validation pictures choose."""
+    chosen = dict(heads)
+    for match in matches:
+        head = heads[match.model]
+        if head.kind == "multi" and len(found.rows):
+            truth = truth_of(training.data, match, found.rows, head=head)
+            chosen[match.model] = replace(head, thresholds=best_thresholds(found.logits[match.model], truth))
+    return chosen
+
+
+def part_figures(training: Training, model: Model, found: Outputs, matches: Sequence[Match]) -> dict[str, Any]:
+    """What `evaluate` says of a part: n, figures a head, and the combined score of several."""
+    about: dict[str, Any] = {"heads": model.heads, "matches": matches}
+    figures = figures_of(found, training.data, **about)
+    score = score_of(found, training.data, figures, **about, weights=training.score_weights)
+    return {
+        "n": len(found.rows),
+        "heads": {name: head.to_json() for name, head in figures.items()},
+        "score": None if score is None else score.to_json(),
+    }
 
 
 def outputs_of(training: Training, model: Model, part: str) -> Outputs:
@@ -118,7 +131,7 @@ def without_classes(figures: dict[str, Any]) -> dict[str, Any]:
     """The figures that go into the model file: those of each class stay in the run's log."""
     return {
         part: {
-            "n": values["n"],
+            **values,
             "heads": {
                 name: {key: value for key, value in head.items() if key != "classes"}
                 for name, head in values["heads"].items()

@@ -20,6 +20,8 @@ from resnets.base.streams import step_seed
 from resnets.base.text import printable
 from resnets.data.batches import Batch, training_batches
 from resnets.data.dataset import Data
+from resnets.evaluation.predict import Precision
+from resnets.evaluation.score import WEIGHTS, head_weights
 from resnets.networks.resnet import ResNet
 from resnets.training import run as folder
 from resnets.training.checkpoint import (
@@ -29,13 +31,14 @@ from resnets.training.checkpoint import (
     save_checkpoint,
 )
 from resnets.training.gallery import Gallery
+from resnets.training.imbalance import balanced_labels, losses_of
 from resnets.training.plan import Plan
 from resnets.training.prepare import prepare
-from resnets.training.schedule import rate
+from resnets.training.schedule import rate, size_at
 from resnets.training.signals import Stop
-from resnets.training.step import Average, Part, StepRecord, make_optimizer, train_step
+from resnets.training.step import Average, Part, StepRecord, cuts, make_optimizer, train_step
 from resnets.training.tracking import Trackers
-from resnets.training.validate import validation_figures
+from resnets.training.validate import flat, judged_by, validation_figures
 from resnets.weights.modelfile import Model, save
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -90,6 +93,9 @@ class Training:
         self.trackers = Trackers({})
         self.device = torch.device(config.device or "cpu")
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.losses = losses_of(config, data, self.device)
+        self.score_weights = head_weights(config.score_weight, data.heads, flag="--score-weight")
+        self.balance = balanced_labels(data) if config.sampling == "balanced" else None
         self.pictures = gallery.training(plan.preprocess, plan.augment)
         self.augment = plan.augment.left_for_device(packed=self.pictures.whole)
         self.optimizer = make_optimizer(
@@ -149,7 +155,7 @@ class Training:
             self.position.epoch += 1
             self.position.batch, self.position.pictures, self.loss = 0, 0, torch.zeros_like(self.loss)
             figures |= self.validate()
-            self.trackers.log(self.position.step, {"epoch": self.position.epoch, **figures})
+            self.trackers.log(self.position.step, {"epoch": self.position.epoch, **flat(figures)})
             self.record(
                 "epoch",
                 epoch=self.position.epoch,
@@ -175,6 +181,7 @@ class Training:
             epoch=position.epoch,
             start_batch=position.batch,
             skip=position.bad,
+            balance=self.balance,
             threads=config.threads or 1,
         )
         with batches:
@@ -226,6 +233,7 @@ class Training:
             label_smoothing=config.label_smoothing or 0.0,
             clip=config.clip,
             autocast=self.autocast,
+            heads=self.losses,
         )
         if self.average is not None:
             self.average.update(position.step)
@@ -253,7 +261,15 @@ class Training:
             epoch=self.position.epoch,
             step=self.position.step,
             part=part,
+            size=self.size(),
         )
+
+    def size(self) -> tuple[int, int] | None:
+        """What the pictures of this step are scaled down to, where they grow."""
+        plan, grow = self.plan, self.plan.config.grow
+        if grow is None or grow == 1:
+            return None
+        return size_at(self.position.step, size=plan.preprocess.size, grow=grow, steps=plan.steps)
 
     def note_bad(self, failed: dict[int, str]) -> None:
         """Pictures that could not be read are written down, once, before the step that lacks them."""
@@ -276,15 +292,9 @@ class Training:
         figures: dict[str, Any] = {}
         figure, better = None, True
         if self.judges():
-            figures, failed = validation_figures(
-                self.model({}),
-                self.gallery.evaluation("val", self.plan.preprocess),
-                device=str(self.device),
-                precision=config.precision or "fp32",
-                threads=config.threads or 1,
-            )
+            figures, failed = self.validation_figures(self.model({}), precision=config.precision or "fp32")
             self.note_bad(failed)
-            figure = figures["val_top1"]
+            _, figure = judged_by(figures)
             better = position.best is None or figure >= position.best
         if better:
             position.best, position.best_epoch = figure, position.epoch
@@ -293,6 +303,18 @@ class Training:
         if patience is not None and position.epoch - (position.best_epoch or 0) >= patience:
             position.stopped_early = True
         return figures
+
+    def validation_figures(self, model: Model, *, precision: Precision) -> tuple[dict[str, Any], dict[int, str]]:
+        """The figures of a model on the validation pictures, and row -> reason of what failed."""
+        return validation_figures(
+            model,
+            self.gallery.evaluation("val", self.plan.preprocess),
+            device=str(self.device),
+            precision=precision,
+            threads=self.plan.config.threads or 1,
+            loss_weights={name: how.weight for name, how in self.losses.items()},
+            score_weights=self.score_weights,
+        )
 
     def model(self, figures: dict[str, Any]) -> Model:
         """The network that is validated, saved and shipped: the average where there is one."""
@@ -305,6 +327,8 @@ class Training:
             "departures": list(position.departures),
             "figures": {"validation, in training": figures} if figures else {},
         }
+        if len(self.plan.heads) > 1:
+            origin[WEIGHTS] = self.score_weights
         return Model(
             network=self.network if self.average is None else self.average.network,
             heads=self.plan.heads,
@@ -360,13 +384,6 @@ class Training:
         )
         self.record("failed", step=position.step, reason=message)
         return NotFinite(message)
-
-
-def cuts(pictures: int, parts: int) -> list[slice]:
-    """A batch in at most so many parts of nearly equal size, none of a single picture if that can be helped."""
-    parts = min(parts, max(1, pictures // 2))
-    ends = [pictures * (number + 1) // parts for number in range(parts)]
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def seed_generators(seed: int) -> None:

@@ -12,17 +12,19 @@ import numpy.typing as npt
 
 from resnets.base.errors import DataError, UsageError
 from resnets.base.machine import cores, has_bf16_units, numeric_environment, pick_device
-from resnets.base.text import counted
+from resnets.base.text import counted, printable
 from resnets.data.augment.settings import Augment, default_augment
 from resnets.data.batches import batches_in_epoch
 from resnets.data.dataset import Data
+from resnets.evaluation.score import head_weights, written
 from resnets.labels import Head
 from resnets.networks import kernels
 from resnets.networks.spec import SMALL_PICTURE
 from resnets.networks.variants import variant
 from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnets.training.config import TrainConfig, parse_size
-from resnets.training.recipes import Facts, default_rate, recipe
+from resnets.training.imbalance import balanced_head
+from resnets.training.recipes import Facts, default_rate, default_weight_decay, recipe
 from resnets.weights.catalogue import best_for
 
 log = logging.getLogger("resnets")
@@ -102,8 +104,11 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     steps = epochs * steps_per_epoch
     warmup = config.warmup if config.warmup is not None else values["warmup"] * epochs / values["epochs"]
     no_validation = config.all_train or not pictures["val"]
+    if config.sampling == "balanced":
+        reasons.append(f"classes of {printable(balanced_head(data))} equally often")
     resolved = replace(
         config,
+        minutes=None,
         model=model,
         weights=best_for(model).name if config.weights == "auto" else config.weights or "none",
         stem=stem,
@@ -115,8 +120,10 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         epochs=epochs,
         batch=batch,
         optimizer=optimizer,
-        lr=config.lr if config.lr is not None else default_rate(optimizer, batch, values),
-        weight_decay=config.weight_decay if config.weight_decay is not None else values["weight_decay"],
+        lr=config.lr if config.lr is not None else default_rate(optimizer, batch, pretrained=facts.pretrained),
+        weight_decay=config.weight_decay
+        if config.weight_decay is not None
+        else default_weight_decay(optimizer, facts),
         schedule=config.schedule or values["schedule"],
         warmup=warmup,
         label_smoothing=config.label_smoothing
@@ -135,6 +142,8 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         erasing=augment.erasing,
         mixup=augment.mixup,
         cutmix=augment.cutmix,
+        loss_weight=written(head_weights(config.loss_weight, data.heads, flag="--loss-weight")),
+        score_weight=written(head_weights(config.score_weight, data.heads, flag="--score-weight")),
         device=device,
         precision=precision,
         threads=threads,
@@ -197,7 +206,7 @@ def plan_line(plan: Plan) -> str:
 
 def _refuse_unusable(data: Data, pictures: int) -> None:
     for name, head in data.heads.items():
-        if len(head) < 2:
+        if len(head) < (2 if head.kind == "single" else 1):
             only = f" ({head.ids[0]!r})" if head.ids else ""
             raise DataError(
                 f"{data.name}: {name} has {len(head)} class{only}, a classifier needs two or more; "
@@ -242,7 +251,7 @@ def _preprocess(
     plain = Preprocess(
         size=facts.size,
         resize=config.resize or "crop",
-        crop=1.0 if same_size or max(facts.size) <= 96 else 0.875,
+        crop=_crop(config.resize, same_size=same_size, size=facts.size),
         interpolation=config.interpolation or "bilinear",
         channels=channels,
         mean=(0.5,) * CHANNELS[channels],
@@ -259,6 +268,12 @@ def _preprocess(
         )
     mean, std = measure(plain)
     return replace(plain, mean=mean, std=std)
+
+
+def _crop(resize: str | None, *, same_size: bool, size: tuple[int, int]) -> float:
+    if resize == "ink":
+        return 0.9  # a margin for shifts and distortions
+    return 1.0 if same_size or max(size) <= 96 else 0.875
 
 
 def _augment(

@@ -1,6 +1,7 @@
 """From a decoded batch to what the network takes: augmented, normalised, mixed, on the device."""
 
 import torch
+from torch.nn import functional as F
 
 from resnets.data.augment.batch import augment_batch, erase, normalise
 from resnets.data.augment.mixing import mix
@@ -21,17 +22,22 @@ def prepare(
     epoch: int,
     step: int,
     part: int = 0,
+    size: tuple[int, int] | None = None,
 ) -> Part:
-    """The pictures `cut` of a batch, with every change that (seed, epoch, row) and (seed, step) call for.
+    """The pictures `cut` of a batch, with every change that (seed, epoch, draw) and (seed, step) call for.
 
     augment: what is left to do with this batch (`Augment.left_for_device`). part: the micro-batch's number.
+    size: (height, width) that the pictures are scaled down to, antialiased; None: as they are.
     """
-    rows = batch.rows[cut]
+    draws = batch.draws[cut]
     images = batch.images[cut].to(device, non_blocking=True)
     labels = {head: values[cut].to(device, non_blocking=True) for head, values in batch.labels.items()}
-    images = augment_batch(images, rows, settings=augment, seed=seed, epoch=epoch)
+    images = augment_batch(images, draws, settings=augment, seed=seed, epoch=epoch)
     images = normalise(images, mean=preprocess.mean, std=preprocess.std)
-    images = erase(images, rows, probability=augment.erasing, seed=seed, epoch=epoch)
+    if size is not None and size != images.shape[2:]:
+        images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        images = images.contiguous(memory_format=torch.channels_last)
+    images = erase(images, draws, probability=augment.erasing, seed=seed, epoch=epoch)
     if not augment.mixes:
         return Part(images=images, first=labels)
     mixed = mix(images, labels, settings=augment, seed=seed, step=step, micro_batch=part)

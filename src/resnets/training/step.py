@@ -40,6 +40,21 @@ class Part:
     weight: torch.Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeadLoss:
+    """How the loss of a head counts: its weight among the heads, and weights of its classes (None: all 1).
+
+    classes: (K,), by the true class; of a head with several classes a picture (K, 2), of pictures that lack the
+    class and of those that have it.
+    """
+
+    weight: float = 1.0
+    classes: torch.Tensor | None = None
+
+
+PLAIN = HeadLoss()
+
+
 def train_step(
     network: nn.Module,
     parts: Sequence[Callable[[], Part]],
@@ -50,6 +65,7 @@ def train_step(
     label_smoothing: float,
     clip: float | None,
     autocast: torch.autocast,
+    heads: Mapping[str, HeadLoss] | None = None,
 ) -> StepRecord:
     """One update from the pictures of all `parts`; each part is made, used and let go before the next.
 
@@ -62,7 +78,7 @@ def train_step(
         part = make()
         with autocast:
             logits = network(part.images)
-        loss = loss_of(logits, part, label_smoothing) * (len(part.images) / pictures)
+        loss = loss_of(logits, part, label_smoothing, heads) * (len(part.images) / pictures)
         loss.backward()  # type: ignore[no-untyped-call]
         total = loss.detach() if total is None else total + loss.detach()
     norm = None
@@ -75,27 +91,73 @@ def train_step(
     return StepRecord(loss=total, gradient_norm=norm, pictures=pictures)
 
 
-def loss_of(logits: torch.Tensor | Mapping[str, torch.Tensor], part: Part, label_smoothing: float) -> torch.Tensor:
-    """Cross-entropy in fp32, the mean over pictures that have a label; of several heads, the mean.
+def cuts(pictures: int, parts: int) -> list[slice]:
+    """A batch in at most so many parts of nearly equal size, none of a single picture if that can be helped."""
+    parts = min(parts, max(1, pictures // 2))
+    ends = [pictures * (number + 1) // parts for number in range(parts)]
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
-    A mixed picture's loss is weight * CE(first) + (1 - weight) * CE(second).
+
+def loss_of(
+    logits: torch.Tensor | Mapping[str, torch.Tensor],
+    part: Part,
+    label_smoothing: float,
+    heads: Mapping[str, HeadLoss] | None = None,
+) -> torch.Tensor:
+    """The loss in fp32, the mean over pictures that have a label; of several heads, their weighted mean.
+
+    Cross-entropy, or binary cross-entropy a class where a picture may have several classes.
+    A mixed picture's loss is weight * loss(first) + (1 - weight) * loss(second).
     """
     by_head = logits if isinstance(logits, Mapping) else {next(iter(part.first)): logits}
-    losses = []
+    losses, weights = [], []
     for head, output in by_head.items():
-        loss = _cross_entropy(output.float(), part.first[head], label_smoothing)  # (B, K) -> (B,)
+        how = (heads or {}).get(head, PLAIN)
+        loss = _loss(output.float(), part.first[head], label_smoothing, how.classes)  # (B, K) -> (B,)
         if part.second is not None and part.weight is not None:
-            other = _cross_entropy(output.float(), part.second[head], label_smoothing)
+            other = _loss(output.float(), part.second[head], label_smoothing, how.classes)
             loss = part.weight * loss + (1 - part.weight) * other
         losses.append(loss.mean())
-    return torch.stack(losses).mean()
+        weights.append(how.weight)
+    if len(losses) == 1:
+        return losses[0]
+    return torch.stack([loss * weight for loss, weight in zip(losses, weights, strict=True)]).sum() / sum(weights)
 
 
-def _cross_entropy(logits: torch.Tensor, target: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+def _loss(
+    logits: torch.Tensor, target: torch.Tensor, label_smoothing: float, classes: torch.Tensor | None
+) -> torch.Tensor:
+    """(B,): its mean is the mean over the pictures, or cells, that have a label."""
+    of = _binary_cross_entropy if target.is_floating_point() else _cross_entropy
+    return of(logits, target, label_smoothing, classes)
+
+
+def _cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, label_smoothing: float, classes: torch.Tensor | None
+) -> torch.Tensor:
     present = target >= 0
     count = present.sum().clamp(min=1)
     loss = F.cross_entropy(logits, target, reduction="none", ignore_index=-1, label_smoothing=label_smoothing)
-    return loss * (len(target) / count)  # (B,): its mean is the mean over the pictures that have a label
+    if classes is not None:
+        loss = loss * classes[target.clamp(min=0)]
+    return loss * (len(target) / count)
+
+
+def _binary_cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, label_smoothing: float, classes: torch.Tensor | None
+) -> torch.Tensor:
+    """target: (B, K) of 1, 0 and NaN, which counts nowhere; smoothed towards a half.
+
+    The sum over the classes, whose gradient is of the size of cross-entropy's; a mean would slow the network down
+    by the number of classes.
+    """
+    known = ~target.isnan()
+    there = target > 0
+    smooth = there.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+    loss = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
+    if classes is not None:
+        loss = loss * torch.where(there, classes[:, 1], classes[:, 0])
+    return (loss * known).sum(dim=1) * (target.numel() / known.sum().clamp(min=1))
 
 
 def make_optimizer(

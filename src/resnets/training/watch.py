@@ -5,6 +5,12 @@ from typing import Any
 
 from resnets.base.text import printable
 
+JUDGED = (
+    ("val_top1", "validation top-1", ".2%"),
+    ("val_map", "validation mean average precision", ".4f"),
+    ("val_score", "validation score", ".4f"),
+)
+
 
 def is_interactive() -> bool:
     """Whether somebody types into this Python: a notebook, IPython, or the interpreter's prompt."""
@@ -16,7 +22,7 @@ def show(event: dict[str, Any]) -> None:
     if "text" in event:
         line = event["text"]
     elif event["event"] == "epoch":
-        judged = f", validation top-1 {event['val_top1']:.2%}" if "val_top1" in event else ""
+        judged = "".join(f", {words} {event[name]:{form}}" for name, words, form in JUDGED if name in event)
         rate = f"{event['images_per_second']:,.0f} images/s, {event['seconds']:.1f} s"
         line = f"epoch {event['epoch']}: loss {event['loss']:.4f}{judged}, {rate}"
     elif event["event"] == "left_out":

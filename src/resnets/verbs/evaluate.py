@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from resnets.base.errors import DataError, UsageError
 from resnets.base.machine import cores, pick_device
+from resnets.base.options import flag_of
 from resnets.base.text import counted, printable, some
 
 if TYPE_CHECKING:
     from resnets.data.dataset import Data
+    from resnets.data.options import DataOptions
     from resnets.evaluation.matching import Match
+    from resnets.evaluation.measure import Figures
     from resnets.evaluation.metrics import HeadFigures
+    from resnets.evaluation.multilabel import MultiFigures
     from resnets.evaluation.predict import Outputs
+    from resnets.evaluation.score import Score
     from resnets.weights.modelfile import Model
 
 log = logging.getLogger("resnets")
@@ -25,6 +30,7 @@ log = logging.getLogger("resnets")
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
 PART_NAMES = {"train": "training", "val": "validation", "test": "test", "all": "all"}
+NOT_THERE = "predicted classes that have no picture here count as 0"
 LISTED = 20  # classes up to which the table names every one
 
 
@@ -32,8 +38,9 @@ LISTED = 20  # classes up to which the table names every one
 class Evaluation:
     """The figures of one model on one part of one data set.
 
-    split: train, val, test or all. n: pictures measured. left_out: path and reason of every file of the data set
-    that could not be used. notes: what a reader of the figures should know.
+    split: train, val, test or all. n: pictures measured. score: the combined one of several heads. left_out:
+    path and reason of every file of the data set that could not be used. notes: what a reader of the figures
+    should know.
     """
 
     data: str
@@ -41,7 +48,8 @@ class Evaluation:
     n: int
     precision: str
     device: str
-    heads: dict[str, HeadFigures]
+    heads: dict[str, Figures]
+    score: Score | None = None
     left_out: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     outputs: tuple[Path, ...] = ()
@@ -57,6 +65,7 @@ class Evaluation:
             "precision": self.precision,
             "device": self.device,
             "heads": {name: figures.to_json() for name, figures in self.heads.items()},
+            "score": None if self.score is None else self.score.to_json(),
             "notes": list(self.notes),
             "outputs": [str(path) for path in self.outputs],
             "seconds": round(self.seconds, 3),
@@ -67,6 +76,8 @@ class Evaluation:
         lines = [f"{printable(self.data)}, {PART_NAMES[self.split]}: {self.n:,} pictures, {self.precision}"]
         for name, figures in self.heads.items():
             lines += ["", *_head_lines(name, figures)]
+        if self.score is not None:
+            lines += ["", *_score_lines(self.score)]
         if self.left_out:
             paths = [path for path, _ in self.left_out]
             lines += ["", f"left out: {counted(len(paths), 'file')}: {some(paths)}"]
@@ -83,6 +94,8 @@ def evaluate(
     precision: Literal["fp32", "bf16"] = "fp32",
     threads: int | None = None,
     strict_data: bool = False,
+    score_weight: Sequence[str] = (),
+    options: DataOptions | None = None,
     out: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -91,12 +104,14 @@ def evaluate(
     model: a model, or what `resnets.load` takes. data: what `open_data` takes, or what it gave.
     split: the part; None is `test`, else `val`, else all. batch: pictures at a time; None is by their size.
     threads: of the processor; None is all of them.
-    precision: of the computation. strict_data: a file that would be left out is an error.
+    precision: of the computation. strict_data: a file that would be left out is an error. score_weight: how much
+    each of several heads counts in the score, as texts NAME=X; without any as in training. options: the columns of
+    a table, where its columns are not called as the model's heads and cannot be guessed.
     out: where to write the answers to every picture (Parquet). progress: called with pictures done and in all.
     Classes are matched by id. Raises DataError where the data has classes that the model does not know.
     """
     from resnets.data.batches import pictures_of
-    from resnets.evaluation.measure import figures_of, predictions_of
+    from resnets.evaluation.measure import figures_of, predictions_of, score_of
     from resnets.evaluation.predict import TorchBackend, batch_for, classify, threads_of
     from resnets.weights.modelfile import tensors_sha256
 
@@ -107,7 +122,8 @@ def evaluate(
         raise UsageError(f"cannot write {printable(str(out))}: its folder is not there; choose another --out")
     if out is not None and Path(out).is_dir():
         raise UsageError(f"cannot write {printable(str(out))}: it is a folder; choose another --out")
-    model, opened = _opened(model, data, strict_data)
+    model, opened, read_as = _opened(model, data, strict_data, options)
+    weights = _score_weights(model, score_weight)
     matches = _matches(model, opened)
     part, rows = _rows(opened, split)
     with threads_of(threads):
@@ -126,12 +142,13 @@ def evaluate(
             f"{len(outputs.failed)} pictures cannot be read, such as {some([opened.path(row)])}: {reason}"
         )
     figures = figures_of(outputs, opened, heads=model.heads, matches=matches)
+    score = score_of(outputs, opened, figures, heads=model.heads, matches=matches, weights=weights)
     written: tuple[Path, ...] = ()
     if out is not None:
-        weights = tensors_sha256(model.network.state_dict())
-        answers = predictions_of(outputs, opened, heads=model.heads, matches=matches, model=weights)
+        tensors = tensors_sha256(model.network.state_dict())
+        answers = predictions_of(outputs, opened, heads=model.heads, matches=matches, model=tensors)
         written = (_write(Path(out), answers),)
-    notes = _notes(model, opened, part, asked=split is not None, matches=matches)
+    notes = read_as + _notes(model, opened, part, asked=split is not None, matches=matches)
     for note in notes:
         log.warning("%s", note)
     return Evaluation(
@@ -141,6 +158,7 @@ def evaluate(
         precision=precision,
         device=str(backend.device),
         heads=figures,
+        score=score,
         left_out=_left_out(opened, outputs),
         notes=tuple(notes),
         outputs=written,
@@ -148,14 +166,25 @@ def evaluate(
     )
 
 
-def _opened(model: Model | Path | str, data: Data | Path | str, strict: bool) -> tuple[Model, Data]:
+def _opened(
+    model: Model | Path | str, data: Data | Path | str, strict: bool, options: DataOptions | None
+) -> tuple[Model, Data, list[str]]:
+    """The model, the data, and how the data was read where that was taken from the model."""
     from resnets.data.dataset import Data, open_data
+    from resnets.data.options import options_as_trained
     from resnets.weights.loading import load
 
     loaded = load(model) if isinstance(model, str | Path) else model
     if isinstance(data, Data):
-        return loaded, data
-    return loaded, open_data(data, strict=strict, for_training=False)
+        return loaded, data, []
+    notes = []
+    if (options is None or not options.given()) and isinstance(data, str | Path):
+        options = options_as_trained(loaded.origin.get("data"), str(data))
+        if options is not None:
+            flags = ", ".join(map(flag_of, options.given()))
+            notes.append(f"the columns and parts are those of training: {flags}")
+    opened = open_data(data, strict=strict, for_training=False, options=options, expected=loaded.heads)
+    return loaded, opened, notes
 
 
 def _matches(model: Model, data: Data) -> list[Match]:
@@ -163,6 +192,17 @@ def _matches(model: Model, data: Data) -> list[Match]:
     from resnets.weights.modelfile import UNNAMED
 
     return match_heads(model.heads, data.heads, unnamed=model.origin.get(UNNAMED, ()), where=printable(data.name))
+
+
+def _score_weights(model: Model, given: Sequence[str]) -> dict[str, float]:
+    """The heads' weights in the score: as given, else those that the model was trained by."""
+    from resnets.evaluation.score import WEIGHTS, head_weights
+
+    stored = model.origin.get(WEIGHTS)
+    if given or not isinstance(stored, dict) or len(model.heads) < 2:
+        return head_weights(given, model.heads, flag="--score-weight")
+    texts = [f"{name}={weight}" for name, weight in stored.items() if name in model.heads]
+    return head_weights(texts, model.heads, flag="--score-weight")
 
 
 def _rows(data: Data, split: str | None) -> tuple[str, Any]:
@@ -210,7 +250,58 @@ def _write(path: Path, predictions: Any) -> Path:
     return path
 
 
-def _head_lines(name: str, figures: HeadFigures) -> list[str]:
+def _score_lines(score: Score) -> list[str]:
+    weights = ", ".join(f"{printable(name)} {weight:g}" for name, weight in score.weights.items())
+    lines = [f"score, the mean over the labels ({weights}), with its 95% interval"]
+    lines.append(f"  {'score':<18}{score.value:>8.4f}   {score.interval[0]:.4f} to {score.interval[1]:.4f}")
+    if score.sklearn != score.value:
+        lines.append(f"  {'as scikit-learn':<18}{score.sklearn:>8.4f}   {NOT_THERE}")
+    return lines
+
+
+def _head_lines(name: str, figures: Figures) -> list[str]:
+    from resnets.evaluation.metrics import HeadFigures
+
+    return _single_lines(name, figures) if isinstance(figures, HeadFigures) else _multi_lines(name, figures)
+
+
+def _multi_lines(name: str, figures: MultiFigures) -> list[str]:
+    rows: list[tuple[str, float | None, tuple[float, float] | None]] = [
+        ("mean avg precision", figures.map, figures.map_interval),
+        ("f1, all cells", figures.f1_micro, figures.f1_micro_interval),
+        ("f1, mean of classes", figures.f1_macro, figures.f1_macro_interval),
+        ("exact match", figures.exact_match, figures.exact_match_interval),
+        ("loss", figures.loss, figures.loss_interval),
+    ]
+    lines = [f"{printable(name)}: n = {figures.n:,}, several classes a picture, with 95% intervals"]
+    lines += [
+        f"  {word:<20}{value:>6.4f}   {interval[0]:.4f} to {interval[1]:.4f}"
+        for word, value, interval in rows
+        if value is not None and interval is not None
+    ]
+    measured = [(key, one) for key, one in figures.classes.items() if one.n or one.precision is not None]
+    shown, heading = measured, "class"
+    if len(measured) > LISTED:
+        shown = sorted(measured, key=lambda item: -1.0 if item[1].f1 is None else item[1].f1)[:LISTED]
+        heading = f"class ({LISTED} of {len(measured):,}, lowest f1 first)"
+    words = {key: _class_words(key, one.name) for key, one in shown}
+    width = max(len(heading), *map(len, words.values())) if words else len(heading)
+    lines.append(f"  {heading:<{width}}  above  precision   recall      f1  avg precision       n")
+    for key, one in shown:
+        cells = [_percent(value) or "-" for value in (one.precision, one.recall)]
+        f1, average = ("-" if value is None else f"{value:.4f}" for value in (one.f1, one.average_precision))
+        lines.append(
+            f"  {words[key]:<{width}}  {one.threshold:>5.2f}  {cells[0]:>9}  {cells[1]:>7}  {f1:>6}  {average:>13}"
+            f"  {one.n:>6,}"
+        )
+    return lines
+
+
+def _class_words(key: str, name: str) -> str:
+    return printable(name if name == key else f"{name} ({key})")
+
+
+def _single_lines(name: str, figures: HeadFigures) -> list[str]:
     rows = [
         ("top-1", _percent(figures.top1), _percents(figures.top1_interval)),
         ("top-5", _percent(figures.top5), _percents(figures.top5_interval)),
@@ -218,6 +309,8 @@ def _head_lines(name: str, figures: HeadFigures) -> list[str]:
         ("macro recall", _percent(figures.macro_recall), _percents(figures.macro_recall_interval)),
         ("calibration error", _percent(figures.calibration_error), _percents(figures.calibration_error_interval)),
     ]
+    if figures.macro_recall_sklearn != figures.macro_recall:
+        rows.insert(4, ("as scikit-learn", _percent(figures.macro_recall_sklearn), NOT_THERE))
     lines = [f"{printable(name)}: n = {figures.n:,}, with 95% intervals"]
     lines += [f"  {word:<18}{value:>8}   {interval}" for word, value, interval in rows if value]
     measured = [(key, one) for key, one in figures.classes.items() if one.n or one.precision is not None]
@@ -225,7 +318,7 @@ def _head_lines(name: str, figures: HeadFigures) -> list[str]:
     if len(measured) > LISTED:
         shown = sorted(measured, key=lambda item: (item[1].recall is None, item[1].recall))[:LISTED]
         heading = f"class ({LISTED} of {len(measured):,}, lowest recall first)"
-    words = {key: printable(one.name if one.name == key else f"{one.name} ({key})") for key, one in shown}
+    words = {key: _class_words(key, one.name) for key, one in shown}
     width = max(len(heading), *map(len, words.values())) if words else len(heading)
     lines.append(f"  {heading:<{width}}  precision   recall       n")
     for key, one in shown:

@@ -18,7 +18,7 @@ from resnets.base.errors import DataError, UsageError
 from resnets.base.machine import cores, pick_device
 from resnets.data.decode import PREFIX_BYTES, DecodeError, decode, sniff
 from resnets.data.sources.folder import FILE_LIMIT, STRAYS
-from resnets.evaluation.answers import Prediction, likeliest
+from resnets.evaluation.answers import Prediction, answer
 from resnets.preprocess import Pixels, Preprocess, fit
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ def predict(
 
     model: a model, or what `resnets.load` takes. paths: files, folders (all pictures below, sorted) and patterns
     such as `*.jpg`; any iterable, which is read as it is needed, so that millions of files need no memory.
-    top: classes a file. batch: pictures at a time. threads: of the processor; None is all of them.
+    top: classes a file; where it may have several, those above their thresholds. batch: pictures at a time.
+    threads: of the processor; None is all of them.
     Raises UsageError and ModelFileError before the first prediction.
     """
     from resnets.evaluation.predict import TorchBackend
@@ -188,9 +189,8 @@ def _predictions(
             if pixels is None:
                 yield Prediction(path=path, error=reason)
                 continue
-            answers = {name: likeliest(logits[name][position], head, top) for name, head in heads.items()}
+            yield answer(path, {name: logits[name][position] for name in heads}, heads, top=top)
             position += 1
-            yield Prediction(path=path, heads=answers)
 
 
 def _prepared(

@@ -13,8 +13,10 @@ from torch import nn
 from resnets._version import VERSION
 from resnets.base.errors import RunError, UsageError, WorkStopped, is_out_of_memory
 from resnets.base.machine import cores
+from resnets.base.text import counted
 from resnets.data.dataset import Data, open_data
 from resnets.data.manifest import Manifest
+from resnets.data.options import ASKED, PLACE, data_options
 from resnets.evaluation.predict import threads_of
 from resnets.networks import kernels
 from resnets.networks.resnet import build
@@ -25,7 +27,9 @@ from resnets.training.checkpoint import load_checkpoint
 from resnets.training.config import TrainConfig, read_config, write_config
 from resnets.training.finish import finish
 from resnets.training.gallery import Gallery
+from resnets.training.imbalance import warn_of_rare
 from resnets.training.loop import OnEvent, Training
+from resnets.training.pace import epochs_within, measured_rate
 from resnets.training.plan import Plan, make_plan, plan_line, warn_of_few
 from resnets.training.recalibrate import unfold
 from resnets.training.resume import (
@@ -53,7 +57,8 @@ class Run:
     """A finished run.
 
     path: its folder. model: the model file. split: the part its figures are of, `test` or `val` (None: neither).
-    n: pictures of that part. heads: head -> figures, as `evaluate` gives them. left_out: files left out.
+    n: pictures of that part. heads: head -> figures, as `evaluate` gives them. score: the combined one of several
+    heads. left_out: files left out.
     """
 
     path: Path
@@ -61,6 +66,7 @@ class Run:
     split: str | None
     n: int
     heads: Figures
+    score: Figures | None = None
     left_out: int
     seconds: float
 
@@ -76,6 +82,7 @@ class Run:
             "split": self.split,
             "n": self.n,
             "heads": self.heads,
+            "score": self.score,
             "left_out": self.left_out,
             "seconds": round(self.seconds, 3),
             "outputs": outputs,
@@ -137,9 +144,13 @@ def _start(
         plan = make_plan(config, opened, measure=gallery.mean_std, foreign=network is not None)
         base = _network(plan) if network is None else network
         origin, line = _first_weights(base, plan, gallery, progress)
+        if config.minutes is not None:
+            left = config.minutes * 60 - (time.monotonic() - started)
+            plan = _paced(config, plan, opened, base, gallery, seconds=left, foreign=network is not None)
         default = f"{folder.plain_name(opened.name)}-{folder.plain_name(plan.config.model or '')}"
         run = folder.new_run_folder(runs, name=config.name, default=default)
         warn_of_few(plan)
+        warn_of_rare(opened)
         with folder.locked(run), listening(resume_command(run)) as stop:
             address = _lasting(data) if isinstance(data, str | Path) else None
             write_config(run / folder.CONFIG, data=address, asked=config, resolved=plan.config)
@@ -153,7 +164,7 @@ def _start(
             )
             if line is not None:
                 tell(events.append("note", text=line))
-            origin |= _data_origin(opened, run)
+            origin |= _data_origin(opened, run, plan.config)
             training = Training(
                 plan,
                 opened,
@@ -166,6 +177,27 @@ def _start(
                 stop=stop,
             )
             return _train_and_finish(training, started)
+
+
+def _paced(
+    config: TrainConfig,
+    plan: Plan,
+    data: Data,
+    network: nn.Module,
+    gallery: Gallery,
+    *,
+    seconds: float,
+    foreign: bool,
+) -> Plan:
+    """The plan with the epochs that end within `seconds`, at a rate that is measured now."""
+    started = time.monotonic()
+    rate = measured_rate(plan, network, gallery.training(plan.preprocess, plan.augment))
+    epochs = epochs_within(seconds - (time.monotonic() - started), plan, rate)
+    statistics = plan.preprocess.mean, plan.preprocess.std
+    asked = replace(config, epochs=epochs, minutes=None)
+    paced = make_plan(asked, data, measure=lambda _: statistics, foreign=foreign)
+    reason = f"{counted(epochs, 'epoch')} in {config.minutes:g} minutes at {rate:,.0f} images/s"
+    return replace(paced, reasons=(reason, *paced.reasons))
 
 
 def _resume(
@@ -193,7 +225,7 @@ def _resume(
             if checkpoint is None:
                 _first_weights(base, plan, gallery, progress)
             events = folder.Events(run / folder.EVENTS)
-            origin = before.origin | _data_origin(opened, run)
+            origin = before.origin | _data_origin(opened, run, plan.config)
             training = Training(
                 plan,
                 opened,
@@ -238,9 +270,7 @@ def _train_and_finish(training: Training, started: float) -> Run:
         training.train()
         with kernels.using(False):  # figures are measured as `evaluate` measures them
             split, evaluation = finish(training)
-        trackers.summary(
-            {f"{split}_{head}_top1": figures["top1"] for head, figures in evaluation["heads"].items()}
-        )
+        trackers.summary(_headlines(split, evaluation))
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -256,9 +286,21 @@ def _train_and_finish(training: Training, started: float) -> Run:
         split=split,
         n=evaluation["n"],
         heads=evaluation["heads"],
+        score=evaluation["score"],
         left_out=len(training.data.left_out) + len(training.position.bad),
         seconds=time.monotonic() - started,
     )
+
+
+def _headlines(split: str | None, evaluation: Figures) -> dict[str, float]:
+    """The figures of a whole run for trackers: top-1 or mean average precision a head, and the combined score."""
+    figures = {
+        f"{split}_{head}_{name}": values[name]
+        for head, values in evaluation["heads"].items()
+        for name in ("top1", "map")
+        if name in values
+    }
+    return figures | ({f"{split}_score": evaluation["score"]["value"]} if evaluation["score"] else {})
 
 
 def _open(data: Any, config: TrainConfig, progress: OnProgress) -> Data:
@@ -267,6 +309,7 @@ def _open(data: Any, config: TrainConfig, progress: OnProgress) -> Data:
         classes=None if config.classes is None else Path(config.classes),
         strict=config.strict_data,
         all_train=config.all_train,
+        options=data_options(config),
         progress=lambda done, total: progress("looking at the pictures", done, total),
         download_progress=progress,
     )
@@ -336,20 +379,27 @@ def _first_weights(
     return {**origin, RECEIPT: receipt.to_json(), LICENCE: receipt.licence}, line
 
 
-def _data_origin(data: Data, run: Path) -> dict[str, Any]:
+def _data_origin(data: Data, run: Path, config: TrainConfig) -> dict[str, Any]:
     parts = {part: len(data.rows(part)) for part in ("train", "val", "test")}
-    about = {"name": data.name, "origin": data.origin, "hash": data.manifest.hash(), "pictures": parts}
+    about: dict[str, Any] = {
+        "name": data.name,
+        "origin": data.origin,
+        "hash": data.manifest.hash(),
+        "pictures": parts,
+    }
+    asked = data_options(config).given()
+    address = data.manifest.address or {}
+    if asked:  # with which `evaluate` divides the same data in the same way
+        about |= {ASKED: asked, PLACE: address.get("table") or address.get("root")}
     return {"data": about, "run": run.name}
 
 
 def _with_lasting_paths(config: TrainConfig) -> TrainConfig:
     """The files that a resume may need again, as they can be found from any folder."""
-    classes, weights = config.classes, config.weights
-    return replace(
-        config,
-        classes=None if classes is None else _lasting(classes),
-        weights=None if weights is None else _lasting(weights),
-    )
+    names = ("classes", "weights", "root", "holdout_combinations")
+    given = {name: getattr(config, name) for name in names}
+    lasting: dict[str, Any] = {name: _lasting(path) for name, path in given.items() if path is not None}
+    return replace(config, **lasting)
 
 
 def _lasting(address: str | Path) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -9,35 +10,56 @@ from typing import Any, cast
 from resnets.base.errors import DataError, UsageError
 from resnets.base.text import printable
 from resnets.data.manifest import Manifest, is_manifest
+from resnets.data.options import DataOptions
 from resnets.data.source import Source
 from resnets.data.sources.arrays import ArraySource
+from resnets.data.sources.bengali import BengaliSource, bengali_files
 from resnets.data.sources.digits import DigitsSource
 from resnets.data.sources.folder import FolderSource
 from resnets.data.sources.idx import IdxSource, idx_files
 from resnets.data.sources.manifest import ManifestSource
 from resnets.data.sources.named import CATALOGUE, named_source
 from resnets.data.sources.named import Progress as DownloadProgress
-from resnets.data.sources.parquet import ParquetSource, is_parquet, parquet_files
+from resnets.data.sources.parquet import ParquetSource, describes_itself, is_parquet, parquet_files, used_files
+from resnets.data.sources.table import TableSource
+from resnets.data.sources.table_file import is_table
+from resnets.labels import Head
 
 NAMES = ("digits", *CATALOGUE)
 
 
-def find_source(spec: Any, *, progress: DownloadProgress | None = None) -> Source:
+def find_source(
+    spec: Any,
+    *,
+    options: DataOptions | None = None,
+    expected: Mapping[str, Head] | None = None,
+    progress: DownloadProgress | None = None,
+) -> Source:
     """The source that `spec` names.
 
-    spec: a name (NAMES); a folder of class folders, of IDX files or of image Parquet files; an image Parquet file
-    or a manifest; (pictures, labels); a map-style dataset; a mapping of train, val, test to such; or a Source.
+    spec: a name (NAMES); a folder of class folders, of IDX files, of image Parquet files or in Kaggle's Bengali
+    layout; a table (CSV, TSV, Parquet) or a manifest; (pictures, labels); a map-style dataset; a mapping of train,
+    val, test to such; or a Source.
     Text that is one of NAMES is that name, even where a file or folder is called so too (`shadowed`).
-    progress: called while something is downloaded, with what is done, bytes so far and in all.
-    Raises UsageError with the nearest names for what does not exist, DataError for what cannot be used.
+    options: the columns of a table. expected: the heads that a table is expected to have labels for.
+    progress: called while something is downloaded or ingested, with what is done, how far and of how much.
+    Raises UsageError with the nearest names for what does not exist, and for options of tables where there is
+    none; DataError for what cannot be used.
     """
+    options = options or DataOptions()
+    source: Source
     if isinstance(spec, str) and spec in NAMES:
-        return DigitsSource() if spec == DigitsSource.name else named_source(spec, progress=progress)
-    if isinstance(spec, (str, os.PathLike)):
-        return _at(Path(spec), str(spec))
-    if hasattr(spec, "listing") and hasattr(spec, "read"):
-        return cast(Source, spec)
-    return ArraySource(spec if isinstance(spec, Mapping) else {None: spec})
+        source = DigitsSource() if spec == DigitsSource.name else named_source(spec, progress=progress)
+    elif isinstance(spec, (str, os.PathLike)):
+        source = _at(Path(spec), str(spec), options, expected, progress)
+    elif hasattr(spec, "listing") and hasattr(spec, "read"):
+        source = cast(Source, spec)
+    else:
+        source = ArraySource(spec if isinstance(spec, Mapping) else {None: spec})
+    flags = options.given_of_tables()
+    if flags and not isinstance(source, (TableSource, BengaliSource)):
+        raise UsageError(f"{flags[0]} belongs to tables, and {source.origin} is none; leave it out")
+    return source
 
 
 def shadowed(spec: Any) -> str | None:
@@ -47,7 +69,18 @@ def shadowed(spec: Any) -> str | None:
     return None
 
 
-def _at(path: Path, given: str) -> Source:
+def _at(
+    path: Path,
+    given: str,
+    options: DataOptions,
+    expected: Mapping[str, Head] | None,
+    progress: DownloadProgress | None,
+) -> Source:
+    """What stands at a path.
+
+    Parquet as Hugging Face writes it (pictures as bytes, one label) says by itself what its columns are; where
+    columns are named by hand, and for every other table, the columns are chosen (TableSource).
+    """
     if "://" in given:
         raise UsageError(
             f"{printable(given)} is not fetched; download it and give the folder, or one of {', '.join(NAMES)}"
@@ -55,15 +88,25 @@ def _at(path: Path, given: str) -> Source:
     if path.is_dir():
         if idx_files(path):
             return IdxSource(path)
-        return ParquetSource(path) if parquet_files(path) else FolderSource(path)
-    if not path.exists():
+        if bengali_files(path):
+            return BengaliSource(path, options=options, progress=progress)
+        files, _ = used_files(parquet_files(path))
+        if not files:
+            return FolderSource(path)
+    elif not path.exists():
         raise _missing(path, given)
-    if not is_parquet(path):
+    elif not stat.S_ISREG(path.stat().st_mode) or not is_table(path):
         raise DataError(
-            f"{printable(given)} is no source of pictures: give a folder of class folders, a Parquet file, or one "
-            f"of {', '.join(NAMES)}; for single pictures use `resnets predict`"
+            f"{printable(given)} is no source of pictures: give a folder of class folders, a table (CSV, TSV or "
+            f"Parquet), or one of {', '.join(NAMES)}; for single pictures use `resnets predict`"
         )
-    return ManifestSource(Manifest.read(path)) if is_manifest(path) else ParquetSource(path)
+    elif is_parquet(path) and is_manifest(path):
+        return ManifestSource(Manifest.read(path))
+    else:
+        files = [path] if is_parquet(path) else []
+    if files and not options.given_of_tables() and all(map(describes_itself, files)):
+        return ParquetSource(path)
+    return TableSource(path, options=options, expected=expected)
 
 
 def _missing(path: Path, given: str) -> UsageError:

@@ -1,12 +1,14 @@
 """Pictures that are in memory already: arrays and lists with their labels, and map-style datasets such as torch's.
 
+Labels are whole numbers or text, one a picture; rows of 0 and 1, where a picture may have several classes; or a
+mapping from names to such, where a picture has several labels.
 Pixels must be uint8, or floats that are exactly k / 255 (what ToTensor makes of them, and no normalisation
 after it); those go back to uint8. Nothing else is scaled by a guess.
 """
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,27 +17,22 @@ from PIL import Image
 from resnets.base.errors import DataError
 from resnets.base.text import some
 from resnets.data.decode import to_pixels
-from resnets.data.source import PARTS, TRAIN, Listing, Picture, Traits
-from resnets.labels import LABEL, Head
+from resnets.data.source import PARTS, Listing, Picture, Traits
+from resnets.data.sources.targets import Columns, MapDataset, Stated, columns_of, heads_of, pair, stated_by
 from resnets.preprocess import Pixels
 
 EXACT = 1e-4  # how far, in units of 1/255, a float may lie from k / 255: the error of float32, not of a guess
 
 
-class MapDataset(Protocol):
-    """A map-style dataset: items are (picture, label)."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
 class _Pairs:
     """Pictures and labels of equal length as a map-style dataset."""
 
-    def __init__(self, pictures: Sequence[Any], labels: Sequence[Any]) -> None:
-        if len(pictures) != len(labels):
-            raise DataError(f"{len(pictures)} pictures cannot have {len(labels)} labels; give one label a picture")
+    def __init__(self, pictures: Sequence[Any], labels: Any) -> None:
+        for one in labels.values() if isinstance(labels, Mapping) else [labels]:
+            if len(pictures) != len(one):
+                raise DataError(
+                    f"{len(pictures)} pictures cannot have {len(one)} labels; give one label a picture"
+                )
         self.pictures = pictures
         self.targets = labels
 
@@ -43,6 +40,8 @@ class _Pairs:
         return len(self.pictures)
 
     def __getitem__(self, index: int, /) -> tuple[Any, Any]:
+        if isinstance(self.targets, Mapping):
+            return self.pictures[index], {name: one[index] for name, one in self.targets.items()}
         return self.pictures[index], self.targets[index]
 
 
@@ -50,15 +49,15 @@ class ArraySource:
     """Datasets in memory or of the user's own, one a part, or a single undivided one.
 
     parts: `train`, `val`, `test` -> a dataset, or a pair (pictures, labels); None -> an undivided one.
-    classes: the classes in order, of labels 0, 1, 2, …; else what each dataset calls `classes`; else numbers by
-    value or text by code point.
+    classes: the classes in order, of labels 0, 1, 2, … or of the columns of 0 and 1, or a mapping from names of
+    labels to such; else what each dataset calls `classes`; else numbers by value or text by code point.
     """
 
     def __init__(
         self,
         parts: Mapping[str | None, Any],
         *,
-        classes: Sequence[str] | None = None,
+        classes: Stated | None = None,
         name: str = "arrays",
         traits: Traits | None = None,
     ) -> None:
@@ -80,19 +79,18 @@ class ArraySource:
         """In memory: a manifest cannot open it again."""
 
     def listing(self) -> Listing:
-        values: dict[str | None, list[int | str]] = {}
+        columns: dict[str | None, Columns] = {}
         for part, dataset in self._datasets.items():
             if not len(dataset):
                 raise DataError(f"{self.origin}: the {part or 'only'} part has no picture")
             _check_repeatable(dataset, self.origin)
-            values[part] = _labels(dataset, self.origin)
-        order, ids = self._class_ids(values)
-        position = {name: number for number, name in enumerate(order)}
-        rows = [(part, row) for part, column in values.items() for row in range(len(column))]
+            columns[part] = columns_of(dataset, self.origin)
+        heads, labels = heads_of(columns, stated=self._stated(), origin=self.origin)
+        rows = [(part, row) for part, dataset in self._datasets.items() for row in range(len(dataset))]
         return Listing(
             paths=[f"{part or 'picture'}/{row:06d}" for part, row in rows],
-            heads={LABEL: Head(ids=order)},
-            labels={LABEL: np.array([position[name] for name in ids], dtype=np.int64)},
+            heads=heads,
+            labels=labels,
             parts=None if None in self._datasets else [str(part) for part, _ in rows],
         )
 
@@ -101,29 +99,11 @@ class ArraySource:
         dataset = list(self._datasets.values())[part]
         with self._lock:
             item = dataset[int(row - self._starts[part])]
-        return pixels_of(_pair(item, self.origin)[0])
+        return pixels_of(pair(item, self.origin)[0])
 
-    def _class_ids(self, values: Mapping[str | None, Sequence[int | str]]) -> tuple[tuple[str, ...], list[str]]:
-        """The classes in order, and the class of every row; each part by its own names where it states them."""
-        leading = TRAIN if TRAIN in values else next(iter(values))
-        general = self._classes or _stated(self._datasets[leading])
-        ids = {
-            part: _named(column, self._classes or _stated(self._datasets[part]) or general, self.origin)
-            for part, column in values.items()
-        }
-        if general is not None:
-            order = tuple(general)
-        elif all(isinstance(value, int) for value in values[leading]):
-            order = tuple(sorted(set(ids[leading]), key=int))
-        else:
-            order = tuple(sorted(set(ids[leading])))
-        for part, column in ids.items():
-            unknown = sorted(set(column) - set(order))
-            if unknown:
-                raise DataError(
-                    f"{self.origin}: {part or 'a picture'} has the class {some(unknown)} that train lacks"
-                )
-        return order, [name for column in ids.values() for name in column]
+    def _stated(self) -> dict[str | None, Stated | None]:
+        """What the classes of each part are called, by who made this source or by the part's dataset."""
+        return {part: self._classes or stated_by(dataset) for part, dataset in self._datasets.items()}
 
 
 def pixels_of(picture: Any) -> Picture:
@@ -175,55 +155,11 @@ def _dataset(given: Any) -> MapDataset:
     return cast(MapDataset, given)
 
 
-def _stated(dataset: MapDataset) -> tuple[str, ...] | None:
-    """What the dataset calls its classes (torchvision's name for it), where that is plain and unique text."""
-    names = getattr(dataset, "classes", None)
-    plain = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
-    return tuple(names) if plain and names and len(set(names)) == len(names) else None
-
-
-def _named(column: Sequence[int | str], stated: Sequence[str] | None, origin: str) -> list[str]:
-    """Class ids of a part's labels: numbers by the stated names, or as text."""
-    if stated is None:
-        return [str(value) for value in column]
-    wrong = next((value for value in column if isinstance(value, int) and not 0 <= value < len(stated)), None)
-    if wrong is not None:
-        raise DataError(f"{origin}: the label {wrong} is not one of its {len(stated)} classes")
-    return [stated[value] if isinstance(value, int) else value for value in column]
-
-
-def _pair(item: Any, origin: str) -> tuple[Any, Any]:
-    if not isinstance(item, (tuple, list)) or len(item) != 2:
-        raise DataError(f"{origin}: items must be pairs (picture, label), got {type(item).__name__}")
-    return item[0], item[1]
-
-
 def _check_repeatable(dataset: MapDataset, origin: str) -> None:
     """The same item twice must be the same picture: augmentation belongs to training, where it can be replayed."""
-    once, again = (pixels_of(_pair(dataset[0], origin)[0]) for _ in range(2))
+    once, again = (pixels_of(pair(dataset[0], origin)[0]) for _ in range(2))
     if not np.array_equal(np.asarray(once), np.asarray(again)):
         raise DataError(
             f"{origin}: its first picture differs from one reading to the next; take random transforms out of the "
             "dataset: training augments by itself"
         )
-
-
-def _labels(dataset: MapDataset, origin: str) -> list[int | str]:
-    """Every label; torchvision's `targets` are taken where they agree with the first and the last item."""
-
-    def of(row: int) -> int | str:
-        return _label(_pair(dataset[row], origin)[1], origin)
-
-    targets = getattr(dataset, "targets", None)
-    if targets is not None and len(targets) == len(dataset):
-        stated = [_label(value, origin) for value in targets]
-        if stated[0] == of(0) and stated[-1] == of(len(dataset) - 1):
-            return stated
-    return [of(row) for row in range(len(dataset))]
-
-
-def _label(value: Any, origin: str) -> int | str:
-    plain = value.item() if hasattr(value, "item") and np.ndim(value) == 0 else value
-    if isinstance(plain, (int, str)) and not isinstance(plain, bool):
-        return plain
-    raise DataError(f"{origin}: a label must be a whole number or text, got {type(value).__name__}: {value!r:.60}")

@@ -22,6 +22,7 @@ from resnets.labels import LABEL, Head
 PART_FOLDERS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 STRAYS = ("thumbs.db", "desktop.ini", "__macosx", "@eadir")  # and every name that begins with a dot
 FILE_LIMIT = 2**30  # bytes of one encoded picture
+TABLE_ENDINGS = (".csv", ".tsv")
 
 
 class FolderSource:
@@ -71,17 +72,29 @@ class FolderSource:
         return self.read_path(self._paths[row])
 
     def read_path(self, path: str) -> bytes:
-        """A file's bytes. Raises OSError where it cannot be read, DecodeError where it must not be."""
-        place = self.root / path
-        found = place.stat()
-        if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
-            raise DecodeError("not a regular file")
-        if found.st_size > FILE_LIMIT:
-            raise DecodeError(f"a file of {found.st_size:,} bytes; the limit is {FILE_LIMIT:,} bytes")
-        return place.read_bytes()
+        """A file's bytes, see `read_file`."""
+        return read_file(self.root / path)
 
     def address(self) -> dict[str, object]:
         return {"kind": "folder", "root": str(self.root)}
+
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes. Raises OSError where it cannot be read, DecodeError where it must not be."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
+        raise DecodeError("not a regular file")
+    if found.st_size > FILE_LIMIT:
+        raise DecodeError(f"a file of {found.st_size:,} bytes; the limit is {FILE_LIMIT:,} bytes")
+    return path.read_bytes()
+
+
+def or_table(root: Path) -> str:
+    """The end of an advice, where a folder without class folders has a table that may hold the classes."""
+    names = sorted(name for name in os.listdir(root) if name.casefold().endswith(TABLE_ENDINGS))
+    if len(names) > 1:
+        return f", or give the table with the classes, one of {some(names)}"
+    return f", or give the table {printable(str(root / names[0]))}" if names else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +267,7 @@ def _nothing(root: Path, found: _Found) -> str:
     if found.rows:
         return (
             f"{where} holds {counted(len(found.rows), 'picture')} outside class folders; put those of each class "
-            "into a folder of its own, or use `resnets predict` for pictures without classes"
+            f"into a folder of its own{or_table(root)}, or use `resnets predict` for pictures without classes"
         )
     folders = sorted(name for names in found.class_folders.values() for name in names)
     held = f"only empty folders ({some(folders)})" if folders else "no class folders"

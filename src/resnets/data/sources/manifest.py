@@ -1,6 +1,6 @@
 """A manifest as a source: rows, classes and parts as it states them, pictures from where they lie."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -9,14 +9,22 @@ import numpy as np
 from resnets.base.errors import DataError
 from resnets.base.text import some
 from resnets.data.manifest import Manifest
-from resnets.data.source import TRAIN, Listing, Picture, Source
+from resnets.data.source import TRAIN, Labels, Listing, Picture, Source
+from resnets.data.sources.bengali import BengaliSource
 from resnets.data.sources.digits import DigitsSource
 from resnets.data.sources.folder import FolderSource
 from resnets.data.sources.idx import IdxSource
 from resnets.data.sources.named import named_source
 from resnets.data.sources.parquet import ParquetSource
+from resnets.data.sources.table import TableSource, table_from
 
-_KINDS: dict[str, Callable[[Path], Source]] = {"folder": FolderSource, "idx": IdxSource, "parquet": ParquetSource}
+_KINDS: dict[str, Callable[[Path], Source]] = {
+    "bengali": BengaliSource,
+    "folder": FolderSource,
+    "idx": IdxSource,
+    "parquet": ParquetSource,
+}
+CORRECTED = "corrected"  # the column, or its ending where there are several heads
 
 
 class ManifestSource:
@@ -38,14 +46,16 @@ class ManifestSource:
         for row, part in enumerate(parts):
             if part is None:
                 left_out.setdefault(row, "the manifest states no part for it")
+        labels, notes = _corrected(manifest)
         return Listing(
             paths=list(self._paths),
             heads=manifest.heads,
-            labels={name: manifest.labels(name) for name in manifest.heads},
+            labels=labels,
             parts=[part or TRAIN for part in parts],
             left_out=left_out,
             strays=manifest.strays,
             beside=manifest.beside,
+            notes=notes,
         )
 
     def read(self, row: int) -> Picture:
@@ -55,6 +65,34 @@ class ManifestSource:
 
     def address(self) -> dict[str, Any] | None:
         return self.manifest.address
+
+
+def corrected_column(head: str, heads: Collection[str]) -> str:
+    """The manifest's column of class ids that stand in for those of a head, where it has any."""
+    return CORRECTED if len(heads) == 1 else f"{head}.{CORRECTED}"
+
+
+def _corrected(manifest: Manifest) -> tuple[dict[str, Labels], list[str]]:
+    """The labels of every head as they were corrected, and how many were. Raises DataError for an unknown id."""
+    found, notes = {}, []
+    for name, head in manifest.heads.items():
+        labels = found[name] = manifest.labels(name)
+        column = corrected_column(name, manifest.heads)
+        if head.kind != "single" or column in manifest.heads or column not in manifest.table.column_names:
+            continue
+        position = head.index()
+        new = {row: one for row, one in enumerate(manifest.table[column].to_pylist()) if one is not None}
+        unknown = next((one for one in new.values() if one not in position), None)
+        if unknown is not None:
+            raise DataError(
+                f"the manifest's column {column!r} has {unknown!r}, which is no class of {name!r}; write "
+                "the id of one, or leave it empty"
+            )
+        if new:
+            labels[list(new)] = [position[one] for one in new.values()]
+            where = f" of {name}" * (len(manifest.heads) > 1)
+            notes.append(f"labels{where} that the manifest corrects: {len(new)} (its column {column!r})")
+    return found, notes
 
 
 def _opened(manifest: Manifest) -> Source:
@@ -68,6 +106,13 @@ def _opened(manifest: Manifest) -> Source:
     if address.get("kind") == "named":
         return named_source(str(address.get("name")))
     root = Path(str(address.get("root")))
+    if address.get("kind") == "table" and root.is_absolute():
+        place = Path(str(address.get("table")))
+        if not place.exists() or not root.exists():
+            raise DataError(
+                f"this manifest is of {manifest.origin}, which is not there; put it back and try again"
+            )
+        return table_from(address)
     if address.get("kind") not in _KINDS or not root.is_absolute():
         raise DataError(
             f"the manifest's source {address!r:.100} is not of a known kind; write it again from its source"
@@ -86,7 +131,8 @@ def _rows(base: Source, paths: list[str], origin: str) -> np.ndarray[Any, np.dty
         if outside:
             raise DataError(f"the manifest names files outside its folder: {some(outside)}")
         return np.arange(len(paths))
-    position = {path: row for row, path in enumerate(base.listing().paths)}
+    there = base.paths() if isinstance(base, (TableSource, BengaliSource)) else base.listing().paths
+    position = {path: row for row, path in enumerate(there)}
     lacking = [path for path in paths if path not in position]
     if lacking:
         raise DataError(f"{origin} lacks what the manifest names: {some(lacking)}; it has changed since")

@@ -262,7 +262,7 @@ def _unpacked(row: NamedData, folder: Path, *, from_name: str, progress: Progres
         unpack(
             archive,
             unpacked,
-            declared_size=max(file.size, row.unpacked_size or 0),
+            declared_size=max(file.size or 0, row.unpacked_size or 0),
             progress=None if progress is None else partial(progress, f"unpacking {file.name}"),
         )
         archive.unlink()
