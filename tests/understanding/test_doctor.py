@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 import resnets
 from resnets import Inspection, UsageError
 from resnets.data.manifest import Manifest
+from resnets.data.sources.manifest import ManifestSource
 from resnets.understanding.doctor.finding import KINDS, LEFT_OUT
 from tests.understanding.faults import Planted, encoded, picture, plant_faults
 
@@ -194,7 +196,7 @@ def corrected(data: Path, out: Path, ids: dict[int, str]) -> Path:
     column = [ids.get(row) for row in range(len(found.manifest))]
     table = found.manifest.table.append_column("corrected", pa.array(column, pa.string()))
     path = out / "manifest.parquet"
-    Manifest(**{**vars(found.manifest), "table": table}).write(path)
+    replace(found.manifest, table=table).write(path)
     return path
 
 
@@ -288,3 +290,20 @@ def test_json_has_the_documented_keys(inspected: Inspection) -> None:
 def test_what_cannot_go_together_is_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         resnets.inspect("digits", **arguments)  # type: ignore[arg-type]
+
+
+def test_several_label_columns_have_corrections_of_their_own(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    pixels = np.stack([np.asarray(picture(chance)) for _ in range(40)])
+    pixels[20] = pixels[1]
+    labels = {"root": ["r", "s"] * 20, "vowel": ["a", "b", "c", "d"] * 10}
+    found = resnets.inspect((pixels, labels), out=tmp_path / "out")
+    assert set(found.classes) == {"root", "vowel"}
+    conflicts = found.finding("conflicts")
+    assert conflicts is not None
+    assert conflicts.rows == (1, 20)
+    column = pa.array(["s", *[None] * 39], pa.string())
+    manifest = replace(found.manifest, table=found.manifest.table.append_column("root.corrected", column))
+    listing = ManifestSource(manifest, resnets.open_data((pixels, labels)).source).listing()
+    assert listing.labels["root"][:3].tolist() == [1, 1, 0]
+    assert listing.notes == ["labels of root that the manifest corrects: 1 (its column 'root.corrected')"]

@@ -72,9 +72,9 @@ def _words(example: "Example", cells: int) -> str:
 
     note = f" ({printable(example.note)})" if example.note else ""
     names = [_quoted(name) for name in (example.path, example.other) if name]
-    note = note if cell_len(note) <= cells // 2 else _cut(note, cells // 2)
-    room = cells - cell_len(note) - cell_len(" = ") * (len(names) - 1)
-    each = room // len(names)
+    taken = sum(map(cell_len, names)) + cell_len(" = ") * (len(names) - 1)
+    note = _cut(note, max(cells // 2, cells - taken))
+    each = (cells - cell_len(note) - cell_len(" = ") * (len(names) - 1)) // len(names)
     return " = ".join(_shortened(name, each) for name in names) + note
 
 

@@ -106,7 +106,7 @@ COMMAND = Command(
     arguments=(
         Argument(
             name="data",
-            help="a folder of class folders, a table (CSV, Parquet), IDX files, a manifest, or a name such as digits",
+            help="a folder of class folders, a table (CSV, Parquet), IDX files, a manifest, or a name as digits",
             required=False,
         ),
     ),

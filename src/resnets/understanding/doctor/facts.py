@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,29 +72,29 @@ class Facts:
 def look(data: Data, *, threads: int | None = None, progress: Progress | None = None) -> Facts:
     """Decode every kept picture in full, equal ones once; what cannot be decoded has its reason."""
     contents = data.manifest.table["content"].to_pylist()
-    kept = data.rows("all").tolist()
-    first: dict[bytes, int] = {}
-    for row in kept:
-        first.setdefault(contents[row], row)
-    store = _store(data)
-    old = _read(store, set(first))
-    place = {record.tobytes(): number for number, record in enumerate(old["content"])}
-    new = [row for content, row in first.items() if content not in place]
-    found = [old]
-    lost: dict[bytes, str] = {}
-    for records, unread in _decoded(data, new, contents, threads or cores(), progress):
-        found.append(records)
-        lost |= {contents[row]: reason for row, reason in unread.items()}
-        store = _keep(store, records)
-    records = np.concatenate(found)
-    place = {record.tobytes(): number for number, record in enumerate(records["content"])}
-    there = [row for row in kept if contents[row] in place]
+    rows_of: dict[bytes, list[int]] = {}
+    for row in data.rows("all").tolist():
+        rows_of.setdefault(contents[row], []).append(row)
     table = np.zeros(len(data), dtype=FACTS)
-    table[there] = records[[place[contents[row]] for row in there]]
-    failed = {row: lost[contents[row]] for row in kept if contents[row] in lost}
-    for row in np.flatnonzero(table["reason"] != b"").tolist():
-        failed[row] = bytes(table["reason"][row]).decode(errors="ignore")
-        table[row] = np.zeros((), dtype=FACTS)
+    failed: dict[int, str] = {}
+
+    def put(records: Records) -> None:
+        """Give every row of a content its record, or the reason why it has none."""
+        for record in records:
+            rows, reason = rows_of.pop(record["content"].tobytes()), bytes(record["reason"])
+            if reason:
+                failed.update(dict.fromkeys(rows, reason.decode(errors="ignore")))
+            else:
+                table[rows] = record
+
+    store = _store(data)
+    put(_read(store, rows_of.keys()))
+    new = [rows[0] for rows in rows_of.values()]
+    for records, unread in _decoded(data, new, contents, threads or cores(), progress):
+        for row, reason in unread.items():
+            failed.update(dict.fromkeys(rows_of.pop(contents[row]), reason))
+        put(records)
+        store = _keep(store, records)
     return Facts(records=table, failed=failed, decoded=len(new))
 
 
@@ -174,7 +174,7 @@ def _store(data: Data) -> Path | None:
     return folder / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.facts"
 
 
-def _read(store: Path | None, wanted: set[bytes]) -> Records:
+def _read(store: Path | None, wanted: Collection[bytes]) -> Records:
     """What is kept of the wanted contents; a torn end is cut off, a file of mostly other things written anew."""
     if store is None or not store.exists():
         return np.zeros(0, dtype=FACTS)
@@ -184,7 +184,8 @@ def _read(store: Path | None, wanted: set[bytes]) -> Records:
     if (records["mark"] != MARK).any():
         store.unlink()
         return np.zeros(0, dtype=FACTS)
-    useful = records[[record.tobytes() in wanted for record in records["content"]]]
+    place = {record.tobytes(): number for number, record in enumerate(records["content"])}  # each content once
+    useful = records[[number for content, number in place.items() if content in wanted]]
     if whole < len(content) or len(records) > 2 * len(useful) + 1000:
         write_bytes(store, useful.tobytes())
     return np.asarray(useful)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 FOLDS, NETWORK_FOLDS = 5, 3
 CONTRADICTED, UNEXPLAINED = 0.1, 0.03  # up to these shares of the labels gradients suffice, see `_suffice`
+DISBELIEVED = 0.05  # the probability of the given class below which a label is listed at all
 PENALTY = 0.1  # the inverse strength of the L2 penalty on standardised features
 ITERATIONS = 300
 LEAST = 2 * FOLDS  # pictures of a class; the labels of smaller ones are not judged
@@ -240,8 +241,13 @@ def _suffice(given: Ints, probabilities: Floats) -> bool:
 
 
 def _listed(given: Ints, probabilities: Floats) -> list[int]:
-    """cleanlab's list: of each class as many as it estimates to be wrong, the least confident; likeliest first."""
+    """cleanlab's list, likeliest first: of each class as many as it estimates to be wrong, the least believed.
+
+    Where classes are hard to tell apart, its estimate counts the classifier's own errors too; so those are dropped
+    whose label is not all but ruled out.
+    """
     guesses = probabilities.argmax(axis=1)
+    own = probabilities[np.arange(len(given)), given]
     present = np.unique(np.concatenate([given, guesses]))
     shares = probabilities[:, present] + 1e-9
     found: Any = cleanlab_filter().find_label_issues(
@@ -251,4 +257,6 @@ def _listed(given: Ints, probabilities: Floats) -> list[int]:
         return_indices_ranked_by="self_confidence",
         n_jobs=1,
     )
-    return [place for place in np.asarray(found, dtype=np.int64).tolist() if guesses[place] != given[place]]
+    places = np.asarray(found, dtype=np.int64)
+    chosen: list[int] = places[(own[places] < DISBELIEVED) & (guesses[places] != given[places])].tolist()
+    return chosen

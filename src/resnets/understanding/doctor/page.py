@@ -33,6 +33,7 @@ td.number, th.number { font-variant-numeric: tabular-nums; text-align: right; }
 .pictures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
 figure { margin: 0; min-width: 0; }
 figure.pair { grid-column: span 2; }
+@media (max-width: 22rem) { figure.pair { grid-column: auto; } }
 figure div { display: flex; gap: .5rem; }
 figure div > * { flex: 1 1 0; min-width: 0; }
 img { background: #8882; display: block; height: 9rem; object-fit: contain; width: 100%; }
