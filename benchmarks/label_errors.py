@@ -25,6 +25,7 @@ from resnets.data.dataset import Data
 from resnets.data.source import TRAIN, VAL
 from resnets.data.sources.manifest import ManifestSource
 from resnets.evaluation.statistics import wilson
+from resnets.understanding.doctor.inspection import Inspection
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ def plant(data: Data, *, rate: float, seed: int, most: int | None) -> tuple[Data
     return Data(source=ManifestSource(manifest, data.source), manifest=manifest, notes=[]), truth
 
 
-def measured(data: Data, truth: dict[int, int], found: resnets.Inspection) -> dict[str, Any]:
+def measured(data: Data, truth: dict[int, int], found: Inspection) -> dict[str, Any]:
     """Precision and recall of the list, and how often its suggestion is what the label was."""
     (head,) = data.heads
     index = data.heads[head].index()

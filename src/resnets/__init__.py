@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from resnets.networks.unet import UNet
     from resnets.training.config import TrainConfig
     from resnets.training.recalibrate import recalibrate
-    from resnets.understanding.doctor.inspection import Inspection
     from resnets.verbs.evaluate import evaluate
     from resnets.verbs.inspect import inspect
     from resnets.verbs.models import models
@@ -54,7 +53,6 @@ _HOMES = {
     "DataOptions": "data.options",
     "DownloadError": "base.errors",
     "Incomplete": "base.errors",
-    "Inspection": "understanding.doctor.inspection",
     "Interrupted": "base.errors",
     "MissingExtra": "base.errors",
     "ModelFileError": "base.errors",
@@ -91,7 +89,6 @@ __all__ = [
     "DataOptions",
     "DownloadError",
     "Incomplete",
-    "Inspection",
     "Interrupted",
     "MissingExtra",
     "ModelFileError",

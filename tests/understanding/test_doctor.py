@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 import resnets
-from resnets import Inspection, UsageError
+from resnets import UsageError
 from resnets.data.manifest import Manifest
 from resnets.data.sources.manifest import ManifestSource
 from resnets.understanding.doctor.finding import KINDS, LEFT_OUT
+from resnets.understanding.doctor.inspection import Inspection
 from tests.understanding.faults import Planted, encoded, picture, plant_faults
 
 NOT_PLANTED = ("unreadable", "no-class", "left-out", "labels", "colour", "imbalance", "drift", "folder-links")

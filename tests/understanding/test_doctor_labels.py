@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pytest
 
 import resnets
-from resnets import Inspection, MissingExtra, UsageError
+from resnets import MissingExtra, UsageError
 from resnets.data.manifest import Manifest
+from resnets.understanding.doctor.inspection import Inspection
 from resnets.understanding.doctor.labels import folds_of, out_of_fold
 
 RATE = 0.05
