@@ -6,29 +6,18 @@ import io
 import json
 import struct
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from resnets.base import download as download_module
 from resnets.base.errors import DataError, DownloadError, UsageError
 from resnets.data.sources.named import CATALOGUE, NamedData, RemoteFile, named_source
 from tests.local_server import LocalServer
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)  # CIFAR's planes
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalServer]:
-    """A server, an empty cache, and no waiting between tries."""
-    monkeypatch.setenv("RESNETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download_module, "PAUSES_SECONDS", (0.0,) * 5)
-    with LocalServer() as running:
-        yield running
 
 
 def tar_gz(files: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:

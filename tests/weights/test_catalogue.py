@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +10,12 @@ import pytest
 import torch
 
 import resnets
-from resnets.base import download as download_module
 from resnets.base.errors import DownloadError, UsageError
 from resnets.training.config import TrainConfig
 from resnets.weights.catalogue import best_for, catalogue, fetch
 from tests.local_server import LocalServer
 
 NAME = "resnet10t.c3_in1k"  # the smallest network of the catalogue
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalServer]:
-    """A server, an empty cache, and no waiting between tries."""
-    monkeypatch.setenv("RESNETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download_module, "PAUSES_SECONDS", (0.0,) * 5)
-    with LocalServer() as running:
-        yield running
 
 
 @pytest.fixture
