@@ -45,6 +45,49 @@ def test_the_backend_gives_what_the_network_gives(pixels: np.ndarray) -> None:
     assert np.allclose(TorchBackend(model).logits(pixels)["label"], expected, atol=1e-5)
 
 
+def test_a_folded_copy_runs_and_the_models_network_stays(pixels: np.ndarray) -> None:
+    model = a_model()
+    model.network.train()
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    backend = TorchBackend(model)
+    backend.logits(pixels)
+    assert not [module for module in backend.network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(module.training for module in model.network.modules())
+    after = model.network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_hook_on_the_models_network_sees_it_run(pixels: np.ndarray) -> None:
+    model = a_model()
+    folded = TorchBackend(model).logits(pixels)["label"]
+    seen = []
+    model.network.get_submodule("layer1.0.bn1").register_forward_hook(
+        lambda norm, inputs, output: seen.append(output.shape)
+    )
+    watched = TorchBackend(model)
+    assert np.allclose(watched.logits(pixels)["label"], folded, atol=1e-5)
+    assert seen == [(5, 8, 8, 8)]
+
+
+def test_a_network_of_another_library_runs_as_it_is_in_bf16_too(pixels: np.ndarray) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2)).train()
+    model = Model(network=network, heads={"label": Head(ids=("a", "b"))}, preprocess=PREPROCESS)
+    exact, rough = (TorchBackend(model, precision=one) for one in ("fp32", "bf16"))
+    assert exact.network is rough.network is network
+    apart = np.abs(exact.logits(pixels)["label"] - rough.logits(pixels)["label"]).max()
+    assert 0 < apart < 0.05
+    assert network.training
+
+
+def test_features_come_without_heads_and_in_bf16_too(pixels: np.ndarray) -> None:
+    model = a_model(())
+    exact, rough = (TorchBackend(model, precision=one).logits(pixels) for one in ("fp32", "bf16"))
+    assert {name: value.shape for name, value in exact.items()} == {"features": (5, 16)}
+    assert 0 < np.abs(exact["features"] - rough["features"]).max() < 0.05
+
+
 def test_several_heads_are_given_by_name(pixels: np.ndarray) -> None:
     logits = TorchBackend(a_model((("root", 4), ("vowel", 2)))).logits(pixels)
     assert {name: value.shape for name, value in logits.items()} == {"root": (5, 4), "vowel": (5, 2)}

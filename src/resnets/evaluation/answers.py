@@ -78,14 +78,19 @@ def answer(
     for name, head in heads.items():
         one = logits[name][None, :]
         probabilities = (softmax(one) if head.kind == "single" else sigmoid(one))[0]
-        every = tuple(map(Likely, head.ids, head.names, probabilities.tolist()))
         order = np.argsort(-probabilities, kind="stable")
         if head.kind == "single":
-            found[name] = tuple(every[position] for position in order[:top])
+            found[name] = _likely(head, probabilities, order[:top])
         else:
-            scores[name] = every
-            found[name] = tuple(every[place] for place in order if probabilities[place] >= head.cutoffs[place])
+            scores[name] = _likely(head, probabilities, range(len(head)))
+            cutoffs = head.cutoffs
+            above = [place for place in order if probabilities[place] >= cutoffs[place]]
+            found[name] = _likely(head, probabilities, above)
     return Prediction(path=path, heads=found, scores=scores)
+
+
+def _likely(head: Head, probabilities: npt.NDArray[np.float64], places: Iterable[int]) -> tuple[Likely, ...]:
+    return tuple(Likely(head.ids[place], head.names[place], float(probabilities[place])) for place in places)
 
 
 def write_predictions(predictions: Iterable[Prediction], form: Format, target: Path | BinaryIO) -> None:

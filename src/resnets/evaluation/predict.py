@@ -17,6 +17,7 @@ from torch import nn
 from resnets.base.errors import NotFinite, UsageError
 from resnets.data.augment.batch import normalise
 from resnets.data.batches import Pictures, evaluation_batches
+from resnets.networks.fold import foldable, folded
 from resnets.preprocess import Pixels, Preprocess
 from resnets.weights.modelfile import Model
 
@@ -39,8 +40,10 @@ class Backend(Protocol):
 class TorchBackend:
     """A network run by torch.
 
-    The network is in evaluation mode while it runs and as it was afterwards; it is copied only where it must
-    move to another device. fp32 is full fp32 on a GPU too (no TF32); bf16 is autocast.
+    A network of this package that no hook watches is copied as it is now, with its batch norms folded into its
+    convolutions; bf16 then has weights of that type. Any other is in evaluation mode while it runs and as it was
+    afterwards, is copied only where it must move to another device, and has bf16 by autocast. fp32 is full fp32
+    on a GPU too (no TF32).
     """
 
     def __init__(self, model: Model, *, device: str = "cpu", precision: Precision = "fp32") -> None:
@@ -50,16 +53,19 @@ class TorchBackend:
         self.precision = precision
         self.heads = tuple(model.heads)
         self.preprocess = model.preprocess
-        self.network = model.network
-        first = next(iter(model.network.parameters()), None)
+        fold, bf16 = foldable(model.network), precision == "bf16"
+        self.dtype = torch.bfloat16 if fold and bf16 else torch.float32  # of the pictures
+        self.autocast = bf16 and not fold
+        self.network = folded(model.network, dtype=self.dtype) if fold else model.network
+        first = next(iter(self.network.parameters()), None)
         if first is not None and first.device.type != self.device.type:
-            self.network = copy.deepcopy(model.network).to(self.device)
+            self.network = copy.deepcopy(self.network).to(self.device)
 
     def logits(self, pictures: Pixels) -> Logits:
         """uint8 (B, H, W, C) -> head name -> float32 (B, K)."""
         images = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2)  # (B, C, H, W), channels last
-        images = normalise(images, mean=self.preprocess.mean, std=self.preprocess.std)
-        bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+        images = normalise(images, mean=self.preprocess.mean, std=self.preprocess.std, dtype=self.dtype)
+        bf16 = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast)
         with torch.inference_mode(), evaluating(self.network), full_fp32(self.device), bf16:
             outputs = self.network(images)
         if not isinstance(outputs, Mapping):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from resnets.networks.kernels.build import Kernels
+from resnets.networks.kernels.convolution import FoldedConv
 from resnets.networks.kernels.switch import address, fits, kernels_for, refuse_second_derivatives, unhooked
 
 
@@ -14,8 +15,12 @@ def norm_act(
 ) -> Tensor:
     """act(norm(x) + residual); residual and act may be missing; (B, C, H, W) throughout.
 
-    Modules with hooks are called as they are, so that the hooks see what they expect.
+    Modules with hooks are called as they are, so that the hooks see what they expect. A norm whose place its
+    convolution has taken does all of it (see `networks.fold`).
     """
+    if isinstance(norm, FoldedConv):
+        y: Tensor = norm(x, residual=residual, act=act)
+        return y
     kernels = kernels_for(norm, x)
     if kernels is None or type(norm) is not nn.BatchNorm2d or not _suits(norm, x):
         x = norm(x)
