@@ -157,3 +157,29 @@ def test_ctrl_c_ends_with_130_and_no_half_file(
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", "resnets: stopped by Ctrl-C\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_answers_in_parts_go_into_a_folder(
+    strange: Path, strange_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(strange_model), str(strange / "val"), "--out", f"{tmp_path}/answers/"]
+    assert app(command) == 0
+    assert app([*command, "--json"]) == 0  # nothing is left to do
+    said, record = capsys.readouterr().out.splitlines()
+    assert said == f"12 files in 1 part: {tmp_path}/answers"
+    (line,) = json_lines(record)
+    assert line.pop("seconds") > 0
+    assert line == {"files": 12, "errors": 0, "skipped": 0, "outputs": [f"{tmp_path}/answers"]}
+    (part,) = (tmp_path / "answers").glob("part-*")
+    assert app([*command[:3], "--json"]) == 0
+    assert part.read_text() == capsys.readouterr().out
+
+
+def test_bad_files_in_parts_are_still_told_of(
+    strange_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(strange_model), "none.png", "--out", f"{tmp_path}/answers/", "--format", "parquet"]
+    for _ in range(2):
+        assert app(command) == 1
+        assert "1 of 1 files could not be read" in capsys.readouterr().err
+    assert app([*command[:-1], "csv"]) == 2

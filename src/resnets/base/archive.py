@@ -72,14 +72,18 @@ def unpack(archive: Path, folder: Path, *, declared_size: int, progress: Progres
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Member:
-    """One member of an archive, as its header describes it; `problem` says why it is refused."""
+class Member:
+    """One member of an archive, as its header describes it; `problem` says why it is refused.
+
+    offset: where its bytes begin in a tar that is not compressed.
+    """
 
     name: str
     size: int
     folder: bool
     problem: str | None
     open: Callable[[], Any]
+    offset: int = 0
 
 
 def _write_members(archive: Path, root: Path, *, limit: int, progress: Progress | None) -> None:
@@ -90,7 +94,7 @@ def _write_members(archive: Path, root: Path, *, limit: int, progress: Progress 
         with archive.open("rb") as raw:
             for member in _members(raw):
                 name, count, written = member.name, count + 1, written + member.size
-                problem = _problem_of(member)
+                problem = problem_of(member)
                 if problem is None and count > MEMBERS:
                     problem = f"is one more than {MEMBERS:,} members"
                 if problem is None and written > limit:
@@ -110,8 +114,8 @@ def _write_members(archive: Path, root: Path, *, limit: int, progress: Progress 
         ) from error
 
 
-def _problem_of(member: _Member) -> str | None:
-    """Why a member is not written: what it is, or where it would go."""
+def problem_of(member: Member) -> str | None:
+    """Why a member is not taken: what it is, or where it would go."""
     path = PurePosixPath(member.name)
     if member.problem is not None:
         return member.problem
@@ -126,7 +130,7 @@ def _problem_of(member: _Member) -> str | None:
     return None
 
 
-def _write_member(member: _Member, place: Path) -> None:
+def _write_member(member: Member, place: Path) -> None:
     if member.folder:
         place.mkdir(parents=True, exist_ok=True)
         return
@@ -137,16 +141,17 @@ def _write_member(member: _Member, place: Path) -> None:
         raise EOFError(f"it has {place.stat().st_size:,} bytes, not {member.size:,}")
 
 
-def _members(raw: IO[bytes]) -> Iterator[_Member]:
+def _members(raw: IO[bytes]) -> Iterator[Member]:
     """The members of an archive, whose kind its first bytes say."""
     magic = raw.read(4)
     raw.seek(0)
     if magic.startswith(b"PK"):
         return _zip_members(raw)
-    return _tar_members(gzip.GzipFile(fileobj=raw) if magic.startswith(b"\x1f\x8b") else raw)
+    return tar_members(gzip.GzipFile(fileobj=raw) if magic.startswith(b"\x1f\x8b") else raw)
 
 
-def _tar_members(raw: Any) -> Iterator[_Member]:
+def tar_members(raw: Any) -> Iterator[Member]:
+    """The members of a tar, its headers alone. Raises one of DAMAGED where something else than its end follows."""
     small: Any = _SmallReads(raw)
     with tarfile.open(fileobj=small, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
         while (entry := tar.next()) is not None:
@@ -159,7 +164,14 @@ def _tar_members(raw: Any) -> Iterator[_Member]:
             elif not entry.isreg() and not entry.isdir():
                 problem = "is a device or another special file"
             content = partial(tar.extractfile, entry)
-            yield _Member(name=entry.name, size=entry.size, folder=entry.isdir(), problem=problem, open=content)
+            yield Member(
+                name=entry.name,
+                size=entry.size,
+                folder=entry.isdir(),
+                problem=problem,
+                open=content,
+                offset=entry.offset_data,
+            )
         small.seek(tar.offset)
         end = small.read(HEADER_BYTES)  # to the end, so that gzip checks its sum
         if len(end) < tarfile.BLOCKSIZE or end.count(0) != len(end) or small.read(1):
@@ -178,7 +190,7 @@ class _SmallReads:
         return bytes(self._read(size))
 
 
-def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
+def _zip_members(raw: IO[bytes]) -> Iterator[Member]:
     with zipfile.ZipFile(raw) as archive:
         for entry in archive.infolist():
             kind = stat.S_IFMT(entry.external_attr >> 16)  # zero where the archive was not made on Unix
@@ -189,7 +201,7 @@ def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
                 problem = "is a device or another special file"
             elif entry.flag_bits & 1:
                 problem = "is encrypted"
-            yield _Member(
+            yield Member(
                 name=entry.filename,
                 size=entry.file_size,
                 folder=entry.is_dir(),

@@ -3,12 +3,15 @@
 import dataclasses
 from typing import Any, Literal
 
+from resnets.base.machine import keep_freed_memory
+from resnets.base.world import world
 from resnets.cli.commands import Argument, Command, Option, options_of
 from resnets.cli.terminal import Terminal
 from resnets.data.options import DataOptions
 
 
 def run(given: dict[str, Any], terminal: Terminal) -> int:
+    keep_freed_memory()
     columns = {
         field.name: given.pop(field.name) for field in dataclasses.fields(DataOptions) if field.name in given
     }
@@ -17,6 +20,8 @@ def run(given: dict[str, Any], terminal: Terminal) -> int:
 
     with terminal.progress("measuring", unit="pictures") as report:
         evaluation = evaluate(progress=report, options=options, **given)
+    if not world().leads:
+        return 0
     if terminal.json:
         terminal.emit(evaluation.to_json() | {"seconds": terminal.seconds()})
     else:
@@ -46,14 +51,21 @@ COMMAND = Command(
             help="several label columns: how much one counts in the score, as NAME=X; by default as in training",
         ),
         Option(name="strict_data", hint=bool, help="a file that must be left out is an error"),
-        Option(name="out", hint=str, metavar="FILE", help="write the answers to every picture (Parquet)"),
+        Option(
+            name="out",
+            hint=str,
+            metavar="PATH",
+            help="write the answers to every picture: to a file (Parquet), or to a folder (answers/), in parts",
+        ),
         *options_of(DataOptions),
         *MACHINE,
     ),
-    details="Every figure has its n and its 95% interval; classes are matched by their ids.",
+    details="Every figure has its n and its 95% interval; classes are matched by their ids. "
+    "Work in parts goes on after what is done when the command is given again; torchrun shares it out.",
     examples=(
         "resnets evaluate runs/digits-resnet20 digits",
         "resnets evaluate model.safetensors pictures/ --split val --json",
+        "torchrun --nproc-per-node 4 -m resnets evaluate model.safetensors pictures/ --out answers/",
     ),
     run=run,
 )

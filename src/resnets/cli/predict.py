@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from resnets.base.errors import Incomplete, UsageError
-from resnets.base.text import printable
+from resnets.base.machine import keep_freed_memory
+from resnets.base.text import counted, printable
+from resnets.base.world import world
 from resnets.cli.commands import Argument, Command, Option
 from resnets.cli.evaluate import MACHINE, MODEL
 from resnets.cli.failures import OutputClosed
@@ -22,6 +24,11 @@ FORMAT_BY_ENDING = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet", ".p
 
 
 def run(given: dict[str, Any], terminal: Terminal) -> int:
+    keep_freed_memory()
+    from resnets.evaluation.parts import wants_folder
+
+    if wants_folder(given.get("out"), world()):
+        return _run_in_parts(given, terminal)
     out = Path(given.pop("out")) if "out" in given else None
     form = _format(given.pop("format", None), out, json=terminal.json)
     if out is not None and not out.parent.is_dir():
@@ -40,6 +47,32 @@ def run(given: dict[str, Any], terminal: Terminal) -> int:
         _say_written(predictions, out, terminal)
     if predictions.failed:
         raise Incomplete(f"{predictions.failed:,} of {predictions.done:,} files could not be read; each says why")
+    return 0
+
+
+def _run_in_parts(given: dict[str, Any], terminal: Terminal) -> int:
+    """Answers into a folder, which several processes may share; the first of them speaks."""
+    if "format" in given:
+        given["form"] = given.pop("format")
+    paths = _paths(given.pop("path"), sys.stdin.buffer)
+
+    from resnets.verbs.predict import predict_in_parts
+
+    with terminal.progress("predicting", unit="files") as report:
+        written = predict_in_parts(paths=paths, progress=report, **given)
+    if not world().leads:
+        return 0
+    if written.skipped:
+        terminal.note(f"{written.skipped:,} files in folders are no pictures and were not read")
+    if terminal.json:
+        record = {"files": written.files, "errors": written.errors, "skipped": written.skipped}
+        terminal.emit({**record, "outputs": [str(written.folder)], "seconds": terminal.seconds()})
+    else:
+        terminal.say(
+            f"{written.files:,} files in {counted(written.parts, 'part')}: {printable(str(written.folder))}"
+        )
+    if written.errors:
+        raise Incomplete(f"{written.errors:,} of {written.files:,} files could not be read; each says why")
     return 0
 
 
@@ -121,14 +154,21 @@ COMMAND = Command(
             hint=Literal["table", "jsonl", "csv", "parquet"],
             help="by default the ending of --out, else a table to read; --json gives jsonl",
         ),
-        Option(name="out", hint=str, metavar="FILE", help="write to a file, whole or not at all"),
+        Option(
+            name="out",
+            hint=str,
+            metavar="PATH",
+            help="write to a file, whole or not at all; or to a folder (answers/), in parts",
+        ),
         *MACHINE,
     ),
-    details="A file that cannot be read is a row with the reason and makes the exit status 1; the rest is done.",
+    details="A file that cannot be read is a row with the reason and makes the exit status 1; the rest is done. "
+    "Answers in parts go on after what is done when the same command is given again; torchrun shares them out.",
     examples=(
         "resnets predict runs/digits-resnet20 picture.png",
         "resnets predict model.safetensors photos/ '*.jpg' --top 3 --out answers.csv",
         "find photos -name '*.jpg' -print0 | resnets predict model.safetensors - --json",
+        "torchrun --nproc-per-node 4 -m resnets predict model.safetensors photos/ --out answers/",
     ),
     run=run,
 )

@@ -179,12 +179,14 @@ def training_batches(
     start_batch: int = 0,
     skip: Collection[int] = (),
     balance: npt.NDArray[np.int64] | None = None,
+    part: Callable[[int], slice] | None = None,
     threads: int,
     prefetch: int = 3,
 ) -> Batches:
     """One epoch in the order of (seed, epoch), from `start_batch` on, cropped where that is done in decoding.
 
     balance: (rows in all,) classes that are to come equally often; None: each picture comes once.
+    part: what is read of a batch of so many, where other processes read the rest; None: all of it.
     What is left to do with a batch is `augment.left_for_device(packed=pictures.whole)`. Rows in `skip` and rows
     that fail keep their place in the order, so that their batches are shorter and no other picture moves. A
     last batch of one picture, which batch norm cannot train on, joins the batch before it.
@@ -195,6 +197,8 @@ def training_batches(
     else:
         draws = balanced_order(rows, balance[rows], seed=seed, epoch=epoch)
     plan = _plan(draws, batch)[start_batch:]
+    if part is not None:  # before `skip`, so that it does not depend on when a bad picture was found
+        plan = [draws[part(len(draws))] for draws in plan]
     if skip:
         bad = np.fromiter(skip, dtype=np.int64)
         plan = [draws[~np.isin(rows_of(draws), bad)] for draws in plan]

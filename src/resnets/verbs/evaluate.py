@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from resnets.base.errors import DataError, UsageError
-from resnets.base.machine import cores, pick_device
+from resnets.base.machine import default_threads
 from resnets.base.options import flag_of
 from resnets.base.text import counted, printable, some
+from resnets.base.world import world
 
 if TYPE_CHECKING:
     from resnets.data.dataset import Data
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from resnets.evaluation.measure import Figures
     from resnets.evaluation.metrics import HeadFigures
     from resnets.evaluation.multilabel import MultiFigures
-    from resnets.evaluation.predict import Outputs
+    from resnets.evaluation.predict import Backend, Outputs
     from resnets.evaluation.score import Score
+    from resnets.evaluation.statistics import Rows
+    from resnets.preprocess import Preprocess
     from resnets.weights.modelfile import Model
 
 log = logging.getLogger("resnets")
@@ -31,6 +35,7 @@ Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
 PART_NAMES = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 NOT_THERE = "predicted classes that have no picture here count as 0"
+PREDICTIONS = "predictions.parquet"  # of a folder of parts
 LISTED = 20  # classes up to which the table names every one
 
 
@@ -107,84 +112,112 @@ def evaluate(
     precision: of the computation. strict_data: a file that would be left out is an error. score_weight: how much
     each of several heads counts in the score, as texts NAME=X; without any as in training. options: the columns of
     a table, where its columns are not called as the model's heads and cannot be guessed.
-    out: where to write the answers to every picture (Parquet). progress: called with pictures done and in all.
+    out: where to write the answers to every picture (Parquet). A folder (one that is there, or text that ends in
+    `/`) gets them in parts and then whole, as `predictions.parquet`; the same call goes on after what is done.
+    Several processes (torchrun) need a folder and share the work: the first gives the figures, the others an
+    Evaluation without any. progress: called with pictures done and in all.
     Classes are matched by id. Raises DataError where the data has classes that the model does not know.
     """
-    from resnets.data.batches import pictures_of
-    from resnets.evaluation.measure import figures_of, predictions_of, score_of
-    from resnets.evaluation.predict import TorchBackend, batch_for, classify, threads_of
-    from resnets.weights.modelfile import tensors_sha256
+    from resnets.evaluation.measure import figures_of, score_of
+    from resnets.evaluation.parts import own_device, wants_folder
+    from resnets.evaluation.predict import TorchBackend, batch_for, threads_of
+    from resnets.evaluation.shared import Work
+    from resnets.weights.loading import load
 
     started = time.monotonic()
     if batch is not None and batch < 1:
         raise UsageError(f"--batch must be at least 1, got {batch}")
     if out is not None and not Path(out).parent.is_dir():
         raise UsageError(f"cannot write {printable(str(out))}: its folder is not there; choose another --out")
-    if out is not None and Path(out).is_dir():
-        raise UsageError(f"cannot write {printable(str(out))}: it is a folder; choose another --out")
-    model, opened, read_as = _opened(model, data, strict_data, options)
+    place = world()
+    in_parts = wants_folder(out, place)
+    model = load(model) if isinstance(model, str | Path) else model
+    batch = batch or batch_for(model.preprocess)
+    look = partial(_opened, model, data, strict_data, options)
+    work = None
+    if in_parts and out is not None:
+        asked = {"data": str(getattr(data, "origin", data)), "options": repr(options.given() if options else {})}
+        asked |= {"split": str(split), "precision": precision}
+        work = Work(Path(out), place, model, asked=asked, batch=batch)
+    opened, read_as = look() if work is None else work.opened(look)
     weights = _score_weights(model, score_weight)
     matches = _matches(model, opened)
     part, rows = _rows(opened, split)
-    with threads_of(threads):
-        backend = TorchBackend(model, device=pick_device(device), precision=precision)
-        pictures = pictures_of(opened, rows, preprocess=model.preprocess)
-        outputs = classify(
-            backend,
-            pictures,
-            batch=batch or batch_for(model.preprocess),
-            threads=threads or cores(),
-            progress=progress,
-        )
+    used = threads or default_threads()
+    with threads_of(threads if place.size == 1 else used):
+        backend = TorchBackend(model, device=own_device(device, place), precision=precision)
+        classified = partial(_classified, backend, opened, model.preprocess, batch=batch, threads=used)
+        outputs = classified(rows, progress) if work is None else work.outputs(opened, rows, classified, progress)
     if strict_data and outputs.failed:
         row, reason = next(iter(outputs.failed.items()))
         raise DataError(
             f"{len(outputs.failed)} pictures cannot be read, such as {some([opened.path(row)])}: {reason}"
         )
-    figures = figures_of(outputs, opened, heads=model.heads, matches=matches)
-    score = score_of(outputs, opened, figures, heads=model.heads, matches=matches, weights=weights)
-    written: tuple[Path, ...] = ()
-    if out is not None:
-        tensors = tensors_sha256(model.network.state_dict())
-        answers = predictions_of(outputs, opened, heads=model.heads, matches=matches, model=tensors)
-        written = (_write(Path(out), answers),)
-    notes = read_as + _notes(model, opened, part, asked=split is not None, matches=matches)
-    for note in notes:
-        log.warning("%s", note)
-    return Evaluation(
+    found = Evaluation(
         data=opened.name,
         split=part,
         n=len(outputs.rows),
         precision=precision,
         device=str(backend.device),
+        heads={},
+        left_out=_left_out(opened, outputs),
+        seconds=time.monotonic() - started,
+    )
+    if not place.leads:
+        return found
+    figures = figures_of(outputs, opened, heads=model.heads, matches=matches)
+    score = score_of(outputs, opened, figures, heads=model.heads, matches=matches, weights=weights)
+    written: tuple[Path, ...] = ()
+    if out is not None:
+        file = Path(out) / PREDICTIONS if in_parts else Path(out)
+        written = (_write(file, outputs, opened, model, matches),)
+    notes = read_as + _notes(model, opened, part, asked=split is not None, matches=matches)
+    for note in notes:
+        log.warning("%s", note)
+    return replace(
+        found,
         heads=figures,
         score=score,
-        left_out=_left_out(opened, outputs),
         notes=tuple(notes),
         outputs=written,
         seconds=time.monotonic() - started,
     )
 
 
+def _classified(
+    backend: Backend,
+    data: Data,
+    preprocess: Preprocess,
+    rows: Rows,
+    progress: Progress | None,
+    *,
+    batch: int,
+    threads: int,
+) -> Outputs:
+    """The logits of some rows."""
+    from resnets.data.batches import pictures_of
+    from resnets.evaluation.predict import classify
+
+    pictures = pictures_of(data, rows, preprocess=preprocess)
+    return classify(backend, pictures, batch=batch, threads=threads, progress=progress)
+
+
 def _opened(
-    model: Model | Path | str, data: Data | Path | str, strict: bool, options: DataOptions | None
-) -> tuple[Model, Data, list[str]]:
-    """The model, the data, and how the data was read where that was taken from the model."""
+    model: Model, data: Data | Path | str, strict: bool, options: DataOptions | None
+) -> tuple[Data, list[str]]:
+    """The data, and how it was read where that was taken from the model."""
     from resnets.data.dataset import Data, open_data
     from resnets.data.options import options_as_trained
-    from resnets.weights.loading import load
 
-    loaded = load(model) if isinstance(model, str | Path) else model
     if isinstance(data, Data):
-        return loaded, data, []
+        return data, []
     notes = []
     if (options is None or not options.given()) and isinstance(data, str | Path):
-        options = options_as_trained(loaded.origin.get("data"), str(data))
+        options = options_as_trained(model.origin.get("data"), str(data))
         if options is not None:
             flags = ", ".join(map(flag_of, options.given()))
             notes.append(f"the columns and parts are those of training: {flags}")
-    opened = open_data(data, strict=strict, for_training=False, options=options, expected=loaded.heads)
-    return loaded, opened, notes
+    return open_data(data, strict=strict, for_training=False, options=options, expected=model.heads), notes
 
 
 def _matches(model: Model, data: Data) -> list[Match]:
@@ -240,11 +273,16 @@ def _left_out(data: Data, outputs: Outputs) -> tuple[tuple[str, str], ...]:
     return tuple((data.path(row), reason) for row, reason in rows)
 
 
-def _write(path: Path, predictions: Any) -> Path:
+def _write(path: Path, outputs: Outputs, data: Data, model: Model, matches: list[Match]) -> Path:
+    """Write the answers to every picture."""
+    from resnets.evaluation.measure import predictions_of
     from resnets.evaluation.predictions import save_predictions
+    from resnets.weights.modelfile import tensors_sha256
 
+    tensors = tensors_sha256(model.network.state_dict())
+    answers = predictions_of(outputs, data, heads=model.heads, matches=matches, model=tensors)
     try:
-        save_predictions(path, predictions)
+        save_predictions(path, answers)
     except OSError as error:
         raise UsageError(f"cannot write {printable(str(path))}: {error.strerror}; choose another --out") from error
     return path

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import hashlib
+import json
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,10 +19,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from resnets.base.errors import DataError, UsageError
-from resnets.base.machine import cores, pick_device
+from resnets.base.machine import default_threads, pick_device
+from resnets.base.world import world
 from resnets.data.decode import PREFIX_BYTES, DecodeError, decode, sniff
+from resnets.data.names import name_bytes
 from resnets.data.sources.folder import FILE_LIMIT, STRAYS
-from resnets.evaluation.answers import Prediction, answer
+from resnets.evaluation.answers import Prediction, answer, write_predictions
 from resnets.preprocess import Pixels, Preprocess, fit
 
 if TYPE_CHECKING:
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int | None], None]  # files done, files in all where that is known
 ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
 AHEAD = 3  # batches that are decoded while one is in the network
+PART_FORMATS = ("jsonl", "parquet")  # of answers in parts
 
 
 class Predictions(Iterator[Prediction]):
@@ -74,6 +81,91 @@ def predict(
     Raises UsageError and ModelFileError before the first prediction.
     """
     from resnets.evaluation.predict import TorchBackend
+
+    loaded = _usable(model, top=top, batch=batch)
+    backend = TorchBackend(loaded, device=pick_device(device), precision=precision)
+    files = Files([paths] if isinstance(paths, str | Path) else paths)
+    made = _predictions(
+        files, backend, loaded.heads, loaded.preprocess, top=top, batch=batch, threads=threads or default_threads()
+    )
+    return Predictions(files, made, progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """What `predict_in_parts` did: files answered, how many of them with an error, and files that are no pictures.
+
+    In the first of several processes they are those of all, in the others of the parts that it made just now.
+    """
+
+    files: int
+    errors: int
+    skipped: int
+    folder: Path
+    parts: int
+
+
+def predict_in_parts(
+    model: Model | Path | str,
+    paths: Path | str | Iterable[Path | str],
+    out: Path | str,
+    *,
+    form: Literal["jsonl", "parquet"] = "jsonl",
+    top: int = 5,
+    batch: int = 32,
+    device: str | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Answered:
+    """Classify pictures into the folder `out`, in parts: what is done is never done again, by whoever.
+
+    The answers are those of `predict`, in files `part-00000-of-00012.jsonl`, in the order of the paths. Several
+    processes (torchrun) share the parts; the first one waits for those of the others. Given again after a death,
+    the same call, with any number of processes, does what is missing.
+    Raises UsageError where the folder has other files, or the answers of another model, other paths or options.
+    """
+    from resnets.evaluation.parts import Parts, agree, identity, own_device, part_size
+    from resnets.evaluation.predict import TorchBackend
+
+    if form not in PART_FORMATS:
+        raise UsageError(
+            f"--format must be {' or '.join(PART_FORMATS)} where answers are written in parts, got {form!r}"
+        )
+    loaded = _usable(model, top=top, batch=batch)
+    place, folder = world(), Path(out)
+    backend = TorchBackend(loaded, device=own_device(device, place), precision=precision)
+    found = Files([paths] if isinstance(paths, str | Path) else paths)
+    files = list(found)
+    asked = {"verb": "predict", "model": identity(loaded), "files": len(files), "list": _digest(files)}
+    asked |= {"form": form, "top": top, "precision": precision}
+    each = agree(folder, asked, each=part_size(len(files), place), place=place)
+    parts = Parts(folder=folder, items=len(files), each=each, ending=f".{form}")
+    mine = parts.to_do(place)
+    numbers = [number for part in mine for number in parts.span(part)]
+    answers = _predictions(
+        (files[number] for number in numbers),
+        backend,
+        loaded.heads,
+        loaded.preprocess,
+        top=top,
+        batch=batch,
+        threads=threads or default_threads(),
+    )
+    report = None if progress is None else lambda done, _: progress(done, len(numbers))
+    with contextlib.closing(answers):
+        made = Predictions(found, answers, report)
+        for part in mine:
+            write_predictions(islice(made, len(parts.span(part))), form, parts.path(part))
+    done, failed = made.done, made.failed
+    if place.leads:
+        parts.wait()
+        done, failed = len(files), sum(_errors_in(path, form) for path in parts.paths())
+    return Answered(files=done, errors=failed, skipped=found.skipped, folder=folder, parts=len(parts))
+
+
+def _usable(model: Model | Path | str, *, top: int, batch: int) -> Model:
+    """The model, loaded. Raises UsageError for one without classes, and for impossible numbers."""
     from resnets.weights.loading import load
 
     if top < 1 or batch < 1:
@@ -81,12 +173,27 @@ def predict(
     loaded = load(model) if isinstance(model, str | Path) else model
     if not loaded.heads:
         raise UsageError("the model has no classes to predict; it gives features")
-    backend = TorchBackend(loaded, device=pick_device(device), precision=precision)
-    files = Files([paths] if isinstance(paths, str | Path) else paths)
-    made = _predictions(
-        files, backend, loaded.heads, loaded.preprocess, top=top, batch=batch, threads=threads or cores()
-    )
-    return Predictions(files, made, progress)
+    return loaded
+
+
+def _digest(files: Sequence[tuple[str, str | None]]) -> str:
+    """Of the files in their order, by their whole paths."""
+    digest = hashlib.sha256()
+    for path, reason in files:
+        digest.update(name_bytes(os.path.abspath(path)) + b"\0" + name_bytes(reason or "") + b"\0")
+    return digest.hexdigest()
+
+
+def _errors_in(path: Path, form: str) -> int:
+    """How many files a part has no answer for."""
+    if form == "jsonl":
+        with path.open("rb") as lines:
+            return sum("error" in json.loads(line) for line in lines)
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as handle:  # Arrow takes no path that is not UTF-8
+        column = pq.read_table(handle, columns=["error"]).column(0)
+    return len(column) - int(column.null_count)
 
 
 class Files(Iterator[tuple[str, str | None]]):
@@ -175,7 +282,7 @@ def _predictions(
     top: int,
     batch: int,
     threads: int,
-) -> Iterator[Prediction]:
+) -> Generator[Prediction, None, None]:
     from resnets.evaluation.predict import refuse_not_finite, threads_of
 
     prepared = _prepared(files, preprocess, ahead=AHEAD * batch, threads=threads)

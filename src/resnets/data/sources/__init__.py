@@ -21,6 +21,8 @@ from resnets.data.sources.manifest import ManifestSource
 from resnets.data.sources.named import CATALOGUE, named_source
 from resnets.data.sources.named import Progress as DownloadProgress
 from resnets.data.sources.parquet import ParquetSource, describes_itself, is_parquet, parquet_files, used_files
+from resnets.data.sources.shard_names import is_pattern, is_shard, shard_files
+from resnets.data.sources.shards import ShardSource
 from resnets.data.sources.table import TableSource
 from resnets.data.sources.table_file import is_table
 from resnets.labels import Head
@@ -37,9 +39,9 @@ def find_source(
 ) -> Source:
     """The source that `spec` names.
 
-    spec: a name (NAMES); a folder of class folders, of IDX files, of image Parquet files or in Kaggle's Bengali
-    layout; a table (CSV, TSV, Parquet) or a manifest; (pictures, labels); a map-style dataset; a mapping of train,
-    val, test to such; or a Source.
+    spec: a name (NAMES); a folder of class folders, of IDX files, of image Parquet files, of tar files (WebDataset
+    shards) or in Kaggle's Bengali layout; a tar file, or a pattern of such; a table (CSV, TSV, Parquet) or a
+    manifest; (pictures, labels); a map-style dataset; a mapping of train, val, test to such; or a Source.
     Text that is one of NAMES is that name, even where a file or folder is called so too (`shadowed`).
     options: the columns of a table. expected: the heads that a table is expected to have labels for.
     progress: called while something is downloaded or ingested, with what is done, how far and of how much.
@@ -90,9 +92,13 @@ def _at(
             return IdxSource(path)
         if bengali_files(path):
             return BengaliSource(path, options=options, progress=progress)
+        if shard_files(path):
+            return ShardSource(path)
         files, _ = used_files(parquet_files(path))
         if not files:
             return FolderSource(path)
+    elif is_shard(path) and (path.is_file() or (not path.exists() and is_pattern(given))):
+        return ShardSource(path)
     elif not path.exists():
         raise _missing(path, given)
     elif not stat.S_ISREG(path.stat().st_mode) or not is_table(path):

@@ -16,6 +16,7 @@ from resnets.data.sources.folder import FolderSource
 from resnets.data.sources.idx import IdxSource
 from resnets.data.sources.named import named_source
 from resnets.data.sources.parquet import ParquetSource
+from resnets.data.sources.shards import ShardSource
 from resnets.data.sources.table import TableSource, table_from
 
 _KINDS: dict[str, Callable[[Path], Source]] = {
@@ -106,6 +107,8 @@ def _opened(manifest: Manifest) -> Source:
     if address.get("kind") == "named":
         return named_source(str(address.get("name")))
     root = Path(str(address.get("root")))
+    if address.get("kind") == "shards" and root.is_absolute():
+        return ShardSource(root)  # perhaps a pattern, which no file is called by
     if address.get("kind") == "table" and root.is_absolute():
         place = Path(str(address.get("table")))
         if not place.exists() or not root.exists():
