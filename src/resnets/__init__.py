@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         MissingExtra,
         ModelFileError,
         NotFinite,
+        OtherProcessFailed,
         OutOfSpace,
         ResnetsError,
         RunError,
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
     from resnets.training.config import TrainConfig
     from resnets.training.recalibrate import recalibrate
     from resnets.verbs.evaluate import evaluate
+    from resnets.verbs.find_rate import find_rate
     from resnets.verbs.inspect import inspect
     from resnets.verbs.models import models
-    from resnets.verbs.predict import predict
+    from resnets.verbs.predict import predict, predict_in_parts
+    from resnets.verbs.shards import shards
     from resnets.verbs.summary import summary
     from resnets.verbs.train import Run, train
     from resnets.weights.loading import load
@@ -57,6 +60,7 @@ _HOMES = {
     "MissingExtra": "base.errors",
     "ModelFileError": "base.errors",
     "NotFinite": "base.errors",
+    "OtherProcessFailed": "base.errors",
     "OutOfSpace": "base.errors",
     "ResNet": "networks.resnet",
     "ResNetSpec": "networks.spec",
@@ -70,13 +74,16 @@ _HOMES = {
     "build": "networks.resnet",
     "evaluate": "verbs.evaluate",
     "features": "networks.backbone",
+    "find_rate": "verbs.find_rate",
     "inspect": "verbs.inspect",
     "load": "weights.loading",
     "models": "verbs.models",
     "open_data": "data.dataset",
     "predict": "verbs.predict",
+    "predict_in_parts": "verbs.predict",
     "recalibrate": "training.recalibrate",
     "save": "weights.modelfile",
+    "shards": "verbs.shards",
     "summary": "verbs.summary",
     "to_timm": "networks.convert",
     "to_torchvision": "networks.convert",
@@ -93,6 +100,7 @@ __all__ = [
     "MissingExtra",
     "ModelFileError",
     "NotFinite",
+    "OtherProcessFailed",
     "OutOfSpace",
     "ResNet",
     "ResNetSpec",
@@ -107,13 +115,16 @@ __all__ = [
     "build",
     "evaluate",
     "features",
+    "find_rate",
     "inspect",
     "load",
     "models",
     "open_data",
     "predict",
+    "predict_in_parts",
     "recalibrate",
     "save",
+    "shards",
     "summary",
     "to_timm",
     "to_torchvision",

@@ -17,6 +17,7 @@ from resnets.base import errors
         (errors.Incomplete("x"), 1),
         (errors.NotFinite("x"), 3),
         (errors.OutOfSpace("x"), 3),
+        (errors.OtherProcessFailed("x"), 3),
         (errors.Interrupted("x", signal_number=2), 130),
         (errors.Interrupted("x", signal_number=15), 143),
     ],

@@ -33,6 +33,18 @@ def test_a_time_in_which_no_epoch_ends_is_refused_with_the_time_that_one_takes(p
         epochs_within(30, plan, 10)
 
 
+def test_pictures_that_grow_cost_their_share_of_the_pixels() -> None:
+    pixels = np.zeros((100, 32, 32, 3), dtype=np.uint8)
+    data = resnets.open_data((pixels, np.arange(100) % 2))
+    config = TrainConfig(model="resnet20", grow=0.75)
+    plan = make_plan(config, data, measure=lambda _: ((0.5,) * 3, (0.5,) * 3))
+    share = (35 * (24 / 32) ** 2 + 65) / 100  # 35 of 100 steps see 24 pixels a side: half of 70
+    epoch = (share * plan.pictures["train"] + 0.4 * plan.pictures["val"]) / 10  # seconds at 10 pictures a second
+    end = (plan.pictures["val"] + plan.pictures["test"]) / 10
+    assert epochs_within((3 * epoch + end) / 0.92 + 0.1, plan, 10) == 3
+    assert epochs_within((3 * epoch + end) / 0.92 - 0.1, plan, 10) == 2
+
+
 def test_minutes_and_epochs_are_not_given_together() -> None:
     with pytest.raises(UsageError, match="give it without --epochs"):
         TrainConfig(minutes=1, epochs=3)

@@ -30,3 +30,15 @@ def test_every_optimizer_has_a_weight_decay() -> None:
     decays = {kind: default_weight_decay(kind, facts) for kind in ("sgd", "adam", "adamw", "muon")}
     assert decays == {"sgd": 1e-4, "adam": 1e-4, "adamw": 0.05, "muon": 0.01}
     assert default_weight_decay("sgd", Facts(pictures=1000, size=(32, 32))) == 5e-4
+
+
+def test_presets_change_the_epochs_and_the_size_pictures_begin_at_and_nothing_else() -> None:
+    facts = Facts(pictures=60_000, size=(32, 32))
+    standard, _ = recipe(facts)
+    fast, why = recipe(facts, "fast")
+    best, _ = recipe(facts, "best")
+    assert [values["epochs"] for values in (fast, standard, best)] == [16, 40, 100]
+    assert [values["grow"] for values in (fast, standard, best)] == [0.75, 1, 1]
+    assert why == "small pictures, fast"
+    assert {name for name in standard if standard[name] != fast[name]} == {"epochs", "grow", "warmup"}
+    assert {name for name in standard if standard[name] != best[name]} == {"epochs", "warmup"}

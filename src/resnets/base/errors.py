@@ -10,7 +10,8 @@
     ├── Incomplete                status 1: done, but something asked for by name is missing
     ├── WorkStopped               status 3: work had begun; what was saved is kept
     │   ├── NotFinite             the loss became NaN or infinite
-    │   └── OutOfSpace            the disk is full
+    │   ├── OutOfSpace            the disk is full
+    │   └── OtherProcessFailed    of several processes, one that is waited for has ended
     └── Interrupted               status 130 or 143: Ctrl-C or SIGTERM, resumable
 
 Every message is one line that says what, where, and what to try.
@@ -68,6 +69,10 @@ class NotFinite(WorkStopped):
 
 class OutOfSpace(WorkStopped):
     """The disk is full."""
+
+
+class OtherProcessFailed(WorkStopped):
+    """Of several processes that work together, one that is waited for has ended, and says why itself."""
 
 
 class Interrupted(ResnetsError):

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from resnets.base.errors import UsageError
+from resnets.base.world import world
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -14,6 +15,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 def cores() -> int:
     """Processors this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """All processors for a process that is alone, an equal share for each of several on this machine."""
+    return max(1, cores() // world().local_size)
 
 
 def pick_device(asked: str | None) -> str:
@@ -111,7 +117,7 @@ def numeric_environment(*, device: str, threads: int, precision: str, kernels: s
         "bf16_units": bf16_units_in_words(),
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "threads": threads,
-        "processes": 1,
+        "processes": world().size,
         "precision": precision,
         "kernels": kernels,
     }

@@ -20,6 +20,7 @@ from cyclopts import exceptions as cyclopts_errors
 
 from resnets.base.errors import UsageError, unknown_name
 from resnets.base.options import describe, field_types, flag_of, from_text, group_of, help_of
+from resnets.base.world import world
 from resnets.cli.terminal import Terminal
 
 VERBS = {
@@ -27,10 +28,12 @@ VERBS = {
     "evaluate": "Measure a model on pictures whose classes are known.",
     "predict": "Say what is on pictures.",
     "inspect": "Say what is wrong with pictures and labels, before a run is spent on them.",
+    "shards": "Write a data set as WebDataset shards: tar files that are read from end to end.",
     "models": "List the networks that can be built by name.",
     "summary": "Show a network layer by layer: output sizes, parameters, multiply-adds.",
     "bench": "Measure this machine: products, memory, decoding, and a training step beside a plain loop's.",
 }
+TOGETHER = ("train", "predict", "evaluate")  # what several processes, started by torchrun, do together
 GLOBAL = "Everywhere"
 METAVARS = {int: "N", float: "X", str: "TEXT", tuple[float, ...]: "X,X", tuple[str, ...]: "TEXT"}
 STDIN = "\0-"  # what a lone `-` is while cyclopts parses, which takes it for an option; no argument can hold a NUL
@@ -107,12 +110,16 @@ def dispatch(argv: list[str]) -> int:
         raise UsageError(f"the verb comes first, then {verb}: resnets VERB {verb}; resnets --help lists the verbs")
     if verb not in VERBS:
         raise unknown_name("verb", verb, VERBS, list_all="resnets --help lists the verbs")
+    here = world()
+    if here.size > 1 and verb not in TOGETHER:
+        raise UsageError(f"resnets {verb} is for one process; start it without torchrun")
     command: Command = importlib.import_module(f"resnets.cli.{verb}").COMMAND
     given = parse(verb, command, leading + tokens)
     if given is None:
         return 0  # help was shown
     flags = {option.name: bool(given.pop(option.name, False)) for option in EVERYWHERE}
-    with Terminal(json=flags["json"], quiet=flags["quiet"], debug=flags["debug"]) as terminal:
+    quiet = flags["quiet"] or not here.leads
+    with Terminal(json=flags["json"], quiet=quiet, debug=flags["debug"]) as terminal:
         return command.run(given, terminal)
 
 

@@ -4,8 +4,17 @@ import errno
 import sys
 import traceback
 
-from resnets.base.errors import ResnetsError, is_out_of_memory
+from resnets.base.errors import (
+    Interrupted,
+    NotFinite,
+    OtherProcessFailed,
+    ResnetsError,
+    RunError,
+    UsageError,
+    is_out_of_memory,
+)
 from resnets.base.text import printable
+from resnets.base.world import World, world
 
 STOPPED_BY_FAILURE = 3
 OUR_FAULT = 70
@@ -31,12 +40,29 @@ class OutputClosed(Exception):
 def failed(error: BaseException, *, debug: bool) -> int:
     """Print one line about `error` on stderr, after its traceback if `debug`; the exit status."""
     status, message = _explained(error)
+    speaks, speaker = _speaker(error)
     if debug and not isinstance(error, OutputClosed):
         for line in "".join(traceback.format_exception(error)).splitlines():
             print(printable(line), file=sys.stderr)
-    if message:
-        print(f"resnets: {printable(message)}", file=sys.stderr)
+    if message and speaks:
+        print(f"{speaker}: {printable(message)}", file=sys.stderr)
     return status
+
+
+def _speaker(error: BaseException) -> tuple[bool, str]:
+    """Whether this process, of several, is to tell of an error, and the name that it goes by.
+
+    What all of them meet is told by the first; a wrong use by the first of each machine, which may lack something.
+    """
+    try:
+        here = world()
+    except UsageError:  # it is what is told
+        here = World()
+    if here.leads:
+        return True, "resnets"
+    theirs = isinstance(error, Interrupted | NotFinite | OtherProcessFailed)
+    theirs = theirs or (here.local_rank > 0 and isinstance(error, UsageError | RunError))
+    return not theirs, f"resnets (process {here.rank})"
 
 
 def _explained(error: BaseException) -> tuple[int, str]:

@@ -9,6 +9,7 @@ from resnets.base.machine import keep_freed_memory
 from resnets.base.options import flag_of
 from resnets.base.program import command_line
 from resnets.base.text import printable
+from resnets.base.world import world
 from resnets.cli.commands import Argument, Command, Option, options_of
 from resnets.cli.figures import headline, score_line
 from resnets.cli.live import watching
@@ -25,8 +26,9 @@ def run(given: dict[str, Any], terminal: Terminal) -> int:
     resume = given.pop("resume", None)
     data = given.pop("data", None)
     file = given.pop("config", None)
+    plot = given.pop("find_lr", None)
     if resume is not None:
-        _refuse_with_resume(given, data=data, file=file)
+        _refuse_with_resume(given | ({} if plot is None else {"find_lr": plot}), data=data, file=file)
     elif file is not None:
         data_of_file, options = read_config(Path(file))
         given = options | given
@@ -38,16 +40,37 @@ def run(given: dict[str, Any], terminal: Terminal) -> int:
         )
     config = TrainConfig(**given)
     keep_freed_memory()
+    if plot is not None:
+        return _find_rate(data, config, plot, terminal)
     with watching(terminal) as watch:
         watch.progress("loading torch", 0, None)
         from resnets.verbs.train import train
 
         finished = train(data, config=config, resume=resume, on_event=watch, on_progress=watch.progress)
+    if not world().leads:
+        return 0  # the first process speaks for all
     if terminal.json:
         terminal.emit(finished.to_json())
     else:
         for line in closing(finished):
             terminal.say(line)
+    return 0
+
+
+def _find_rate(data: str, config: TrainConfig, plot: str, terminal: Terminal) -> int:
+    if world().size > 1:
+        raise UsageError("--find-lr is for one process; start it without torchrun")
+    with watching(terminal) as watch:
+        watch.progress("loading torch", 0, None)
+        from resnets.verbs.find_rate import find_rate
+
+        found = find_rate(data, config=config, out=plot, on_progress=watch.progress)
+    if terminal.json:
+        terminal.emit(found.to_json() | {"outputs": [plot]})
+    else:
+        terminal.say(f"learning rate: {found.rate:.2g}, a tenth of the one at which the loss was lowest")
+        terminal.say(f"plot:  {printable(plot)}")
+        terminal.say(f"train: {printable(command_line('train', data, '--lr', f'{found.rate:.2g}'))}")
     return 0
 
 
@@ -113,6 +136,13 @@ COMMAND = Command(
     options=(
         Option(name="resume", hint=str, metavar="RUN", help="go on with this run folder", group="The run"),
         Option(name="config", hint=str, metavar="FILE", help="read options from a TOML file", group="The run"),
+        Option(
+            name="find_lr",
+            hint=str,
+            metavar="PLOT",
+            help="train nothing: try rising rates for 100 steps, draw the losses (.png, .svg), name a rate",
+            group="The update",
+        ),
         *options_of(TrainConfig),
     ),
     details=(

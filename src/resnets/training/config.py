@@ -41,6 +41,25 @@ class TrainConfig:
     )
     zero_last: bool = option(True, "start every block as the identity: last norm scale 0", group="The network")
 
+    freeze: Literal["none", "body", "gradual"] = option(
+        "none",
+        "of loaded weights: body trains the head alone, gradual the head first and then a stage more at a time",
+        group="What is trained",
+    )
+    layer_decay: float = option(
+        1.0, "layer-wise rates: each stage's is this share of the next one's", group="What is trained"
+    )
+    norms: Literal["trained", "frozen"] = option(
+        "trained", "batch norms of loaded weights: trained, or left as they were loaded", group="What is trained"
+    )
+    teacher: str | None = option(
+        None, "a model file whose answers are followed beside the labels (distillation)", group="What is trained"
+    )
+    teacher_weight: float = option(0.5, "the share of the loss that the teacher has", group="What is trained")
+    probe: bool = option(
+        False, "first say what untrained features are worth: the floor to beat", group="What is trained"
+    )
+
     size: str | None = option(None, "the network's input in pixels: N or HxW", group="The picture")
     channels: Literal["grey", "rgb", "rgba"] | None = option(
         None, "the channels pictures are converted to", group="The picture"
@@ -55,11 +74,16 @@ class TrainConfig:
         None, "how pictures are resized (antialiased)", group="The picture"
     )
 
+    preset: Literal["fast", "standard", "best"] = option(
+        "standard",
+        "fast is 0.4 of the epochs with growing pictures, best is 2.5 times the epochs",
+        group="How long",
+    )
     epochs: int | None = option(None, "passes over the training pictures", group="How long")
     minutes: float | None = option(
         None, "end within so many minutes: the epochs are planned from a measured rate", group="How long"
     )
-    batch: int | None = option(None, "pictures a step", group="How long")
+    batch: int | None = option(None, "pictures a step, of all processes together", group="How long")
     grow: float | None = option(
         None, "progressive resizing: pictures begin at this share of their size, 1 is off", group="How long"
     )
@@ -133,6 +157,9 @@ class TrainConfig:
     device: str | None = option(None, "cpu, cuda, cuda:N or mps", group="The machine")
     precision: Literal["fp32", "bf16"] | None = option(None, "precision of the step", group="The machine")
     threads: int | None = option(None, "processor threads", group="The machine")
+    sync_norm: bool = option(
+        False, "several GPUs: batch norm over the whole batch, not over each process's part", group="The machine"
+    )
     recalibrate: bool | None = option(None, "measure batch norm's statistics anew at the end", group="The machine")
 
     classes: str | None = option(None, "a CSV or JSON file that maps class ids to shown names", group="The data")
@@ -168,6 +195,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"{flag_of(name)} must be from 0 to below 1, got {value}")
+        for name in ("layer_decay", "teacher_weight"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UsageError(f"{flag_of(name)} must be above 0 and at most 1, got {getattr(self, name)}")
         if self.scale is not None and not 0 < self.scale <= 1:
             raise UsageError(f"--scale must be above 0 and at most 1, got {self.scale}")
         if self.grow is not None and not 0.1 <= self.grow <= 1:
@@ -192,6 +222,13 @@ class TrainConfig:
             chosen = getattr(self, other)
             if getattr(self, name) is not None and chosen not in (None, wanted):
                 raise UsageError(f"{flag_of(name)} belongs to {flag_of(other)} {wanted}, not to {chosen}")
+        if self.weights in (None, "none"):
+            for name, plain in (("freeze", "none"), ("norms", "trained")):
+                if getattr(self, name) != plain:
+                    raise UsageError(
+                        f"{flag_of(name)} {getattr(self, name)} leaves loaded weights as they are, and there are "
+                        "none; give --weights NAME or FILE"
+                    )
         if self.resize == "ink" and self.augment == "rrc":
             raise UsageError("--resize ink shows all that is drawn; --augment rrc would cut it: choose pad-crop")
         if self.minutes is not None and self.epochs is not None:
@@ -201,6 +238,10 @@ class TrainConfig:
         if self.all_train and self.early_stop is not None:
             raise UsageError(
                 "--early-stop needs validation pictures, which --all-train trains on; give one of them"
+            )
+        if self.sync_norm and self.accumulate > 1:
+            raise UsageError(
+                "--sync-norm is for a whole batch and --accumulate cuts it into parts; give one of them"
             )
         if self.batch is not None and self.accumulate > self.batch:
             raise UsageError(f"--accumulate {self.accumulate} cannot divide a batch of {self.batch} pictures")

@@ -5,18 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
+from torch import nn
 
 from resnets.data.source import TEST, TRAIN, VAL
 from resnets.evaluation.matching import Match, match_heads
 from resnets.evaluation.measure import figures_of, predictions_of, score_of, truth_of
 from resnets.evaluation.multilabel import best_thresholds
-from resnets.evaluation.predict import Outputs, TorchBackend, classify
+from resnets.evaluation.predict import Outputs, TorchBackend
 from resnets.evaluation.predictions import save_predictions
 from resnets.labels import Head
+from resnets.networks.resnet import ResNet, build
 from resnets.training import run as folder
 from resnets.training.loop import Training
 from resnets.training.recalibrate import recalibrate
+from resnets.training.validate import joined, outputs_of
 from resnets.weights.modelfile import Model, load, save, tensors_sha256
 
 RECALIBRATION_PICTURES = 10_000
@@ -26,13 +28,33 @@ RECALIBRATION_BATCH = 128
 def finish(training: Training) -> tuple[str | None, dict[str, Any]]:
     """Finish the model file, write `predictions.parquet`, log the `end`; gives the part and its figures.
 
-    The figures are of the test part, else of the validation part, called so; in fp32.
+    The figures are of the test part, else of the validation part, called so; in fp32. Several processes share the
+    pictures; the first one writes.
     """
-    path = training.run / folder.MODEL
-    model = load(path, network=training.foreign())
+    model = best_model(training)
     if training.plan.config.recalibrate:
         model = recalibrated(training, model)
-    outputs = {part: outputs_of(training, model, part) for part in (VAL, TEST) if training.plan.pictures[part]}
+    outputs = {part: measured(training, model, part) for part in (VAL, TEST) if training.plan.pictures[part]}
+    return training.group.lead(lambda: written(training, model, outputs))
+
+
+def best_model(training: Training) -> Model:
+    """What the model file holds, in every process."""
+    if training.group.leads:
+        model = load(training.run / folder.MODEL, network=training.foreign())
+    else:
+        model = replace(training.model({}), network=blank(training.network))
+    training.group.same(model.network)
+    return model
+
+
+def blank(network: nn.Module) -> nn.Module:
+    """A network that the tensors of such a one fit into."""
+    return build(network.spec) if isinstance(network, ResNet) else copy.deepcopy(network).cpu()
+
+
+def written(training: Training, model: Model, outputs: Mapping[str, Outputs]) -> tuple[str | None, dict[str, Any]]:
+    """Everything that the end of a run writes, from the outputs of its parts."""
     for found in outputs.values():
         training.note_bad(found.failed)
     if training.position.bad:
@@ -42,7 +64,8 @@ def finish(training: Training) -> tuple[str | None, dict[str, Any]]:
         model = replace(model, heads=with_thresholds(training, model.heads, outputs[VAL], matches))
     figures = {part: part_figures(training, model, found, matches) for part, found in outputs.items()}
     split = next((part for part in (TEST, VAL) if part in figures), None)
-    save(path, replace(model, origin=model.origin | {"figures": without_classes(figures)}))
+    origin = model.origin | {"figures": without_classes(figures)}
+    save(training.run / folder.MODEL, replace(model, origin=origin))
     table = predictions_of(
         joined(list(outputs.values())),
         training.data,
@@ -60,9 +83,11 @@ def recalibrated(training: Training, model: Model) -> Model:
     """The model with batch norm's statistics of the training pictures, unless validation shows it to be worse."""
     changed = replace(model, network=copy.deepcopy(model.network))
     device = training.device
-    batch = RECALIBRATION_BATCH if max(model.preprocess.size) <= 64 else training.plan.config.batch or 1
+    part = max(2, (training.plan.config.batch or 1) // training.group.world.size)  # what fits into memory
+    batch = RECALIBRATION_BATCH if max(model.preprocess.size) <= 64 else part
     pictures = training.gallery.normalised(TRAIN, model.preprocess, batch=batch, most=RECALIBRATION_PICTURES)
     count = recalibrate(changed.network.to(device), (images.to(device) for images in pictures))
+    training.group.same(changed.network)
     if not count:
         return model
     losses = []
@@ -103,27 +128,17 @@ def part_figures(training: Training, model: Model, found: Outputs, matches: Sequ
     }
 
 
-def outputs_of(training: Training, model: Model, part: str) -> Outputs:
+def measured(training: Training, model: Model, part: str) -> Outputs:
     backend = TorchBackend(model, device=str(training.device), precision="fp32")
-    return classify(
+    return outputs_of(
         backend,
         training.gallery.evaluation(part, model.preprocess),
+        group=training.group,
         batch=32,
         threads=training.plan.config.threads or 1,
         progress=lambda done, total: training.on_event(
             {"event": "measuring", "part": part, "done": done, "total": total}
         ),
-    )
-
-
-def joined(outputs: Sequence[Outputs]) -> Outputs:
-    """The outputs of several parts as one."""
-    answered = [one for one in outputs if len(one.rows)]
-    names = answered[0].logits if answered else {}
-    return Outputs(
-        rows=np.concatenate([one.rows for one in outputs]) if outputs else np.empty(0, dtype=np.int64),
-        logits={name: np.concatenate([one.logits[name] for one in answered]) for name in names},
-        failed={row: reason for one in outputs for row, reason in one.failed.items()},
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from resnets.base.machine import cores
+from resnets.base.machine import default_threads
 from resnets.base.streams import order
 from resnets.data.augment.batch import normalise
 from resnets.data.augment.settings import Augment
@@ -24,7 +24,7 @@ class Gallery:
 
     def __init__(self, data: Data, *, threads: int | None, progress: Callable[[str, int, int], None]) -> None:
         self.data = data
-        self.threads = threads or cores()
+        self.threads = threads or default_threads()
         self._progress = progress
         self._pack: tuple[Preprocess, Pack | None] | None = None
 

@@ -4,8 +4,8 @@ import copy
 import math
 import random
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,17 @@ from resnets.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from resnets.training.distill import Teacher, Teaching
+from resnets.training.distributed import Exchange, Group
 from resnets.training.gallery import Gallery
 from resnets.training.imbalance import balanced_labels, losses_of
 from resnets.training.plan import Plan
+from resnets.training.position import Position
 from resnets.training.prepare import prepare
 from resnets.training.schedule import rate, size_at
 from resnets.training.signals import Stop
 from resnets.training.step import Average, Part, StepRecord, cuts, make_optimizer, train_step
+from resnets.training.thaw import hold, rate_shares
 from resnets.training.tracking import Trackers
 from resnets.training.validate import flat, judged_by, validation_figures
 from resnets.weights.modelfile import Model, save
@@ -44,31 +48,6 @@ from resnets.weights.modelfile import Model, save
 OnEvent = Callable[[dict[str, Any]], None]
 PROGRESS_SECONDS = 0.2  # how often a display hears of progress
 STEP_EVENTS_PER_EPOCH = 20
-
-
-@dataclass(kw_only=True)
-class Position:
-    """Where a run stands: the counters of a checkpoint.
-
-    step: steps done. epoch, batch: where the next step is. loss, pictures: sums over this epoch so far.
-    best, best_epoch: the highest validation figure, and where it was.
-    bad: row -> reason, pictures found unreadable during training. departures: why the run is no longer exact.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    loss: float = 0.0
-    pictures: int = 0
-    best: float | None = None
-    best_epoch: int | None = None
-    bad: dict[int, str] = field(default_factory=dict)
-    departures: list[str] = field(default_factory=list)
-    stopped_early: bool = False
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Position":
-        return cls(**values | {"bad": {int(row): reason for row, reason in values["bad"].items()}})
 
 
 class Training:
@@ -82,30 +61,53 @@ class Training:
         *,
         run: Path,
         origin: dict[str, Any],
-        events: folder.Events,
+        group: Group,
+        events: folder.Events | None,
         on_event: OnEvent,
         gallery: Gallery,
         stop: Stop,
+        teacher: Model | None = None,
     ) -> None:
         config = plan.config
         self.plan, self.data, self.run, self.origin = plan, data, run, origin
-        self.events, self.on_event, self.gallery, self.stop = events, on_event, gallery, stop
+        self.group, self.events, self.on_event, self.gallery, self.stop = group, events, on_event, gallery, stop
         self.trackers = Trackers({})
-        self.device = torch.device(config.device or "cpu")
+        self.device = group.device(config.device or "cpu")
+        if config.sync_norm and not group.alone:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        group.same(self.network)
+        self.exchange = None if group.alone else Exchange(self.network)
         self.losses = losses_of(config, data, self.device)
         self.score_weights = head_weights(config.score_weight, data.heads, flag="--score-weight")
         self.balance = balanced_labels(data) if config.sampling == "balanced" else None
-        self.pictures = gallery.training(plan.preprocess, plan.augment)
+        with group.locally_first():
+            self.pictures = gallery.training(plan.preprocess, plan.augment)
+            if not group.alone:
+                gallery.evaluation("val", plan.preprocess)  # what is packed is packed now, once on a machine
         self.augment = plan.augment.left_for_device(packed=self.pictures.whole)
+        hold(self.network, plan.thaw, step=plan.steps)  # the optimizer has all that is ever trained
         self.optimizer = make_optimizer(
             self.network,
             config.optimizer or "sgd",
             momentum=config.momentum,
             weight_decay=config.weight_decay or 0.0,
+            shares=rate_shares(self.network, plan.thaw),
         )
         self.average = Average(self.network, config.ema) if config.ema else None
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+        self.teaching = None
+        if teacher is not None:
+            self.teaching = Teaching(
+                teacher=Teacher(
+                    teacher,
+                    heads=plan.heads,
+                    preprocess=plan.preprocess,
+                    device=self.device,
+                    autocast=self.autocast,
+                ),
+                weight=config.teacher_weight,
+            )
         self.position = Position()
         wide = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no double precision
         self.loss = torch.zeros((), dtype=wide, device=self.device)  # of the epoch so far, summed
@@ -122,13 +124,18 @@ class Training:
             self.average.network.load_state_dict(checkpoint.tensors["average"])
         self.position = Position.from_json(checkpoint.state["position"])
         self.loss.fill_(self.position.loss)
+        if not self.group.leads:
+            return
         model = self.run / folder.MODEL
         model.unlink(missing_ok=True)
         if checkpoint.best is not None:  # a later best, if there was one, is superseded with its steps
             write_bytes(model, checkpoint.best.read_bytes())
 
     def save(self) -> None:
-        """Write a checkpoint of this very moment."""
+        """Write a checkpoint of this very moment, where this process writes the run's files."""
+        self.saved_at = time.monotonic()
+        if self.events is None:
+            return
         tensors = {"network": self.network.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
         if self.average is not None:
             tensors["average"] = self.average.network.state_dict()
@@ -140,8 +147,9 @@ class Training:
         self.saved_at = time.monotonic()
 
     def record(self, event: str, **values: Any) -> None:
-        """Append an event to the run's log and tell the display."""
-        self.on_event(self.events.append(event, **values))
+        """Append an event to the run's log and tell the display, where this process writes the run's files."""
+        if self.events is not None:
+            self.on_event(self.events.append(event, **values))
 
     # the loop
 
@@ -170,7 +178,7 @@ class Training:
 
     def train_epoch(self) -> dict[str, Any]:
         """The rest of the epoch the run stands in; gives the mean training loss and the rate of pictures."""
-        plan, position, config = self.plan, self.position, self.plan.config
+        plan, position, config, group = self.plan, self.position, self.plan.config, self.group
         self.network.train()
         started, before = time.monotonic(), position.pictures
         batches = training_batches(
@@ -182,15 +190,22 @@ class Training:
             start_batch=position.batch,
             skip=position.bad,
             balance=self.balance,
+            part=None if group.alone else group.part,
             threads=config.threads or 1,
         )
         with batches:
             for batch in batches:
-                self.note_bad(dict(batch.failed))
-                if batch.failed and not len(batch.rows):
-                    raise self.nothing_readable(batch)
-                if len(batch.rows) > 1:  # batch norm cannot train on one picture
-                    record = self.step(batch)
+                usable = len(batch.rows) > 1  # batch norm cannot train on one picture
+                pictures, kept, failed, idle = group.total(
+                    len(batch.rows) if usable else 0, len(batch.rows), len(batch.failed), not usable
+                )
+                bad = group.merged(dict(batch.failed)) if failed else {}
+                self.note_bad(bad)
+                if bad and not kept:
+                    raise self.nothing_readable(bad)
+                if pictures and not (config.sync_norm and idle):  # it would wait for who has no pictures
+                    parts = cuts(len(batch.rows), config.accumulate) if usable else []
+                    record = self.step(batch, parts, pictures=pictures)
                     self.loss += (
                         record.loss.to(self.loss.dtype) * record.pictures
                     )  # stays on the device until it is asked for
@@ -208,9 +223,12 @@ class Training:
             "waiting": round(batches.waited_seconds / seconds, 4),
         }
 
-    def step(self, batch: Batch) -> StepRecord:
-        """One update from one batch; a loss that is not finite ends the run."""
-        plan, position, config = self.plan, self.position, self.plan.config
+    def step(self, batch: Batch, parts: Sequence[slice], *, pictures: int) -> StepRecord:
+        """One update from one batch; a loss that is not finite ends the run.
+
+        batch: what this process has of it, computed in these parts, if any. pictures: of the whole batch.
+        """
+        plan, position, config, rank = self.plan, self.position, self.plan.config, self.group.world.rank
         learning_rate = rate(
             position.step,
             schedule=config.schedule or "cosine",
@@ -220,20 +238,21 @@ class Training:
             decay_at=config.decay_at,
             decay_factor=config.decay_factor,
         )
-        seed_generators(step_seed(seed=config.seed, step=position.step, purpose="generators"))
+        purpose = f"generators/{rank}" if rank else "generators"
+        seed_generators(step_seed(seed=config.seed, step=position.step, purpose=purpose))
+        hold(self.network, plan.thaw, step=position.step)
         record = train_step(
             self.network,
-            [
-                partial(self.prepared, batch, cut, part)
-                for part, cut in enumerate(cuts(len(batch.rows), config.accumulate))
-            ],
+            [partial(self.prepared, batch, cut, part) for part, cut in enumerate(parts, rank * config.accumulate)],
             self.optimizer,
-            pictures=len(batch.rows),
+            pictures=pictures,
             learning_rate=learning_rate,
             label_smoothing=config.label_smoothing or 0.0,
             clip=config.clip,
             autocast=self.autocast,
             heads=self.losses,
+            summing=self.exchange,
+            teaching=self.teaching,
         )
         if self.average is not None:
             self.average.update(position.step)
@@ -298,7 +317,8 @@ class Training:
             better = position.best is None or figure >= position.best
         if better:
             position.best, position.best_epoch = figure, position.epoch
-            save(self.run / folder.MODEL, self.model(figures))
+            if self.group.leads:
+                save(self.run / folder.MODEL, self.model(figures))
         patience = config.early_stop
         if patience is not None and position.epoch - (position.best_epoch or 0) >= patience:
             position.stopped_early = True
@@ -309,6 +329,7 @@ class Training:
         return validation_figures(
             model,
             self.gallery.evaluation("val", self.plan.preprocess),
+            group=self.group,
             device=str(self.device),
             precision=precision,
             threads=self.plan.config.threads or 1,
@@ -358,15 +379,18 @@ class Training:
         )
 
     def end_if_asked(self) -> None:
-        if self.stop.number is not None:
+        """Save and raise Interrupted where a signal has come, to whichever process."""
+        number = self.group.highest(self.stop.number or 0)
+        if number:
+            self.stop.number = number
             self.save()
-            self.record("stopped", step=self.position.step, signal=self.stop.number)
+            self.record("stopped", step=self.position.step, signal=number)
             raise self.stop.interrupted()
 
-    def nothing_readable(self, batch: Batch) -> WorkStopped:
-        row, reason = batch.failed[0]
+    def nothing_readable(self, bad: dict[int, str]) -> WorkStopped:
+        row, reason = next(iter(bad.items()))
         message = (
-            f"none of the {len(batch.failed)} pictures of a batch could be read, such as "
+            f"none of the {len(bad)} pictures of a batch could be read, such as "
             f"{printable(self.data.path(row))} ({reason}); is the disk still there? "
             f"{self.stop.resume_command} goes on from the last checkpoint"
         )

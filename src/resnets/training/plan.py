@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.base.errors import DataError, UsageError
-from resnets.base.machine import cores, has_bf16_units, numeric_environment, pick_device
+from resnets.base.machine import default_threads, has_bf16_units, numeric_environment, pick_device
 from resnets.base.text import counted, printable
+from resnets.base.world import world
 from resnets.data.augment.settings import Augment, default_augment
 from resnets.data.batches import batches_in_epoch
 from resnets.data.dataset import Data
@@ -25,6 +26,7 @@ from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnets.training.config import TrainConfig, parse_size
 from resnets.training.imbalance import balanced_head
 from resnets.training.recipes import Facts, default_rate, default_weight_decay, recipe
+from resnets.training.thaw import Thaw
 from resnets.weights.catalogue import best_for
 
 log = logging.getLogger("resnets")
@@ -51,6 +53,17 @@ class Plan:
     warmup_steps: int
     environment: dict[str, Any]
     reasons: tuple[str, ...]
+
+    @property
+    def thaw(self) -> Thaw:
+        """What is trained, from which step on and how fast."""
+        config = self.config
+        return Thaw(
+            freeze=config.freeze,
+            layer_decay=config.layer_decay,
+            frozen_norms=config.norms == "frozen",
+            steps=self.steps,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,7 +98,7 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     reasons: list[str] = []
     size, same_size = _size(config, data, rows, reasons)
     facts = Facts(pictures=len(rows), size=size, pretrained=config.weights not in (None, "none"))
-    values, why = recipe(facts)
+    values, why = recipe(facts, config.preset)
     reasons.append(f"recipe for {why}")
     model = config.model or ("the network given" if foreign else values["model"])
     stem = config.stem or ("small" if min(size) <= SMALL_PICTURE else "own")
@@ -97,7 +110,7 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     batch = _batch(config, values, len(rows), reasons)
     optimizer = config.optimizer or values["optimizer"]
     device = pick_device(config.device)
-    threads = config.threads or cores()
+    threads = config.threads or default_threads()
     precision = config.precision or _precision(device, size, reasons)
     epochs = config.epochs or values["epochs"]
     steps_per_epoch = batches_in_epoch(len(rows), batch)
@@ -119,6 +132,7 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         interpolation=preprocess.interpolation,
         epochs=epochs,
         batch=batch,
+        grow=config.grow if config.grow is not None else values["grow"],
         optimizer=optimizer,
         lr=config.lr if config.lr is not None else default_rate(optimizer, batch, pretrained=facts.pretrained),
         weight_decay=config.weight_decay
@@ -147,11 +161,15 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         device=device,
         precision=precision,
         threads=threads,
-        recalibrate=config.recalibrate if config.recalibrate is not None else steps < SHORT_RUN_STEPS,
+        recalibrate=config.recalibrate
+        if config.recalibrate is not None
+        else steps < SHORT_RUN_STEPS and config.freeze != "body" and config.norms == "trained",
     )
     if config.early_stop is not None and no_validation:
         raise UsageError("--early-stop needs validation pictures, and this data has none")
-    return Plan(
+    if foreign and (config.freeze != "none" or config.layer_decay != 1):
+        raise UsageError("--freeze and --layer-decay need a network of resnets: the parts of yours are not known")
+    plan = Plan(
         config=resolved,
         heads=data.heads,
         preprocess=preprocess,
@@ -165,6 +183,9 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         ),
         reasons=tuple(reasons),
     )
+    if foreign or (plan.thaw.everything and not facts.pretrained):
+        return plan
+    return replace(plan, reasons=(*reasons, plan.thaw.said(resolved.lr or 0.0, len(variant(model).depths))))
 
 
 def warn_of_few(plan: Plan) -> None:
@@ -196,9 +217,11 @@ def plan_line(plan: Plan) -> str:
     """The one line that says what was chosen for this machine and data."""
     config = plan.config
     epochs, steps = counted(config.epochs or 0, "epoch"), counted(plan.steps_per_epoch, "step")
+    processes = plan.environment["processes"]
+    batch = f"batch {config.batch}" + (f" among {processes} processes" if processes > 1 else "")
     return (
         f"{config.model} ({config.stem} stem), {config.size} px {config.channels}, {epochs} of {steps}, "
-        f"batch {config.batch}, {config.optimizer} lr {config.lr:g}, {config.precision} on {config.device}, "
+        f"{batch}, {config.optimizer} lr {config.lr:g}, {config.precision} on {config.device}, "
         f"{counted(config.threads or 1, 'thread')}, norms by {plan.environment['kernels']}: "
         f"{'; '.join(plan.reasons)}"
     )
@@ -282,14 +305,16 @@ def _augment(
     default, why = default_augment(
         size=size, pictures=pictures, traits=data.traits, same_size=same_size, resize=config.resize or "crop"
     )
-    reasons.append(why)
     asked = {
         field.name: getattr(config, "augment" if field.name == "geometry" else field.name, None)
         for field in dataclasses.fields(Augment)
     }
     if isinstance(asked["flip"], bool):
         asked["flip"] = 0.5 if asked["flip"] else 0.0
-    return replace(default, **{name: value for name, value in asked.items() if value is not None})
+    given = {name: value for name, value in asked.items() if value is not None}
+    but = ", ".join(f"{name} {value}" for name, value in given.items())
+    reasons.append(f"{why}; but as asked: {but}" if but else why)
+    return replace(default, **given)
 
 
 def _batch(config: TrainConfig, values: dict[str, Any], pictures: int, reasons: list[str]) -> int:
@@ -297,6 +322,13 @@ def _batch(config: TrainConfig, values: dict[str, Any], pictures: int, reasons: 
     if batch > pictures:
         reasons.append(f"batch {pictures}, all the pictures there are")
         return pictures
+    processes = world().size
+    if processes > 1 and batch < 2 * processes * config.accumulate:
+        parts = counted(config.accumulate, "part")
+        raise UsageError(
+            f"a batch of {batch} pictures is too small for {processes} processes, each with {parts} of two "
+            f"pictures or more: give --batch {2 * processes * config.accumulate}"
+        )
     if config.accumulate > 1 and math.ceil(batch / config.accumulate) < 2:
         raise UsageError(f"--accumulate {config.accumulate} leaves parts of one picture from a batch of {batch}")
     return batch

@@ -1,13 +1,20 @@
 """The defaults of training, chosen from facts of the data, each measured (docs/results.md)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 SMALL_PIXELS = 64  # up to here pictures are called small
 MANY_PICTURES = 5_000  # from here on
 RATE_PER_128 = {"sgd": 0.1, "muon": 0.1}  # of a batch of 128; linear in the batch (Goyal et al. 2017)
 FINE_TUNING = 0.4  # of these rates where a run starts from weights
 RATE = 1e-3  # of Adam and AdamW, whatever the batch
+Preset = Literal["fast", "standard", "best"]
+# times the recipe's epochs, and the share of their size that pictures grow from
+PRESETS: dict[str, tuple[float, float]] = {
+    "fast": (0.4, 0.75),
+    "standard": (1.0, 1.0),
+    "best": (2.5, 1.0),
+}
 WEIGHT_DECAY = {"sgd": 1e-4, "adam": 1e-4, "adamw": 0.05, "muon": 0.01}
 
 
@@ -28,8 +35,8 @@ class Facts:
         return max(self.size) <= SMALL_PIXELS
 
 
-def recipe(facts: Facts) -> tuple[dict[str, Any], str]:
-    """Defaults by option name, and the reason in one line."""
+def recipe(facts: Facts, preset: Preset = "standard") -> tuple[dict[str, Any], str]:
+    """Defaults by option name, and the reason in one line; a preset changes how long, and how large the start."""
     many = facts.pictures >= MANY_PICTURES
     if facts.pretrained:
         values = _values("resnet18", batch=32, epochs=12, optimizer="sgd", label_smoothing=0.1)
@@ -40,6 +47,11 @@ def recipe(facts: Facts) -> tuple[dict[str, Any], str]:
     else:
         values = _values("resnet18", batch=32, epochs=30 if many else 40, optimizer="sgd", label_smoothing=0.1)
         kind = "photographs"
+    times, values["grow"] = PRESETS[preset]
+    values["epochs"] = round(values["epochs"] * times)
+    values["warmup"] = values["epochs"] * 0.05
+    if preset != "standard":
+        kind += f", {preset}"
     most = max(8, facts.pictures // 8)
     if values["batch"] > most:
         values["batch"] = most
@@ -52,7 +64,6 @@ def _values(model: str, *, batch: int, epochs: int, optimizer: str, label_smooth
         "model": model,
         "batch": batch,
         "epochs": epochs,
-        "warmup": epochs * 0.05,
         "optimizer": optimizer,
         "schedule": "cosine",
         "label_smoothing": label_smoothing,

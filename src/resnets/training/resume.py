@@ -1,5 +1,10 @@
 """What a resume needs to know: the recorded plan, what may change in it, and what then makes it inexact."""
 
+import hashlib
+import json
+import os
+import shlex
+import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +14,42 @@ from resnets.base.machine import numeric_environment
 from resnets.base.options import flag_of
 from resnets.base.program import command_line
 from resnets.base.text import counted, printable
+from resnets.base.world import world
 from resnets.data.manifest import Manifest
 from resnets.networks import kernels
 from resnets.training.config import RESUMABLE, TrainConfig, changed
 from resnets.training.plan import Plan, differences, extend
-from resnets.training.run import EVENTS, read_events
+from resnets.training.run import EVENTS, LAUNCH, read_events
 
 
 def resume_command(run: Path) -> str:
     """What goes on with a run, as it can be typed here."""
-    return command_line("train", "--resume", str(run))
+    here = world()
+    if here.size == 1:
+        return command_line("train", "--resume", str(run))
+    machines = [] if here.local_size == here.size else ["--nnodes", str(here.size // here.local_size)]
+    launch = ["torchrun", *machines, "--nproc-per-node", str(here.local_size), "-m", "resnets"]
+    return shlex.join([*launch, "train", "--resume", str(run)])
+
+
+def launch_key(data: Any, config: TrainConfig) -> str | None:
+    """What is the same when torchrun starts this command again, and differs from other starts; None without it."""
+    launch = os.environ.get("TORCHELASTIC_RUN_ID")
+    if launch is None:
+        return None
+    if launch == "none":  # torchrun was given no --rdzv-id: it is the process that has started this one
+        launch = f"{socket.gethostname()}/{os.getppid()}"
+    address = str(data) if isinstance(data, str | Path) else None
+    asked = {name: repr(value) for name, value in changed(config).items()}
+    return hashlib.blake2b(json.dumps([launch, address, asked]).encode(), digest_size=16).hexdigest()
+
+
+def begun_before(runs: Path, key: str | None) -> Path | None:
+    """The run that this command had begun before torchrun, after a failure, started it again; or None."""
+    if key is None or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
+        return None
+    begun = [file for file in runs.glob(f"*/{LAUNCH}") if file.read_text() == key]
+    return max(begun, key=lambda file: file.stat().st_mtime).parent if begun else None
 
 
 def refuse_other_options(config: TrainConfig) -> None:

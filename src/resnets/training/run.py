@@ -17,6 +17,7 @@ from resnets.base.text import printable
 
 EVENTS, MODEL, CONFIG = "events.jsonl", "model.safetensors", "config.toml"
 MANIFEST, PREDICTIONS = "manifest.parquet", "predictions.parquet"
+LAUNCH = ".torchrun"  # names the start by torchrun that began a run
 
 
 def new_run_folder(runs: Path, *, name: str | None, default: str) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from resnets.base.errors import Interrupted
+from resnets.base.world import world
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -14,7 +15,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Stop:
     """Whether a signal asked for the end. While `patient`, it is noted and the work ends at a good place.
 
-    A second signal does not wait. `resume_command` goes into the message.
+    A second signal does not wait, unless there are several processes: whoever started them passes signals on, so
+    that one comes twice, and ends what takes too long. `resume_command` goes into the message.
     """
 
     def __init__(self, resume_command: str) -> None:
@@ -29,7 +31,7 @@ class Stop:
         )
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        again = self.number is not None
+        again = self.number is not None and world().size == 1
         self.number = number
         if again or not self.patient:
             raise self.interrupted()

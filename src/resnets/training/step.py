@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from resnets.training.distill import Teaching, distance
 from resnets.training.muon import Muon
 
 Optimizer = Literal["sgd", "adam", "adamw", "muon"]
@@ -55,6 +56,19 @@ class HeadLoss:
 PLAIN = HeadLoss()
 
 
+class Summing(Protocol):
+    """What sums the gradients and losses of several processes (see `distributed.Exchange`)."""
+
+    def begin(self) -> None:
+        """The backward pass that comes is this process's last of the step."""
+
+    def finish(self, loss: torch.Tensor | None, *, share: float) -> torch.Tensor:
+        """The batch's loss; the gradients are the batch's from here on.
+
+        loss: this process's part of it, None where it had no pictures. share: its part of the batch's pictures.
+        """
+
+
 def train_step(
     network: nn.Module,
     parts: Sequence[Callable[[], Part]],
@@ -66,28 +80,41 @@ def train_step(
     clip: float | None,
     autocast: torch.autocast,
     heads: Mapping[str, HeadLoss] | None = None,
+    summing: Summing | None = None,
+    teaching: Teaching | None = None,
 ) -> StepRecord:
     """One update from the pictures of all `parts`; each part is made, used and let go before the next.
 
     The loss is the mean over the whole batch, so that parts differ from one large batch in batch norm alone.
+    pictures: of the whole batch. summing: other processes have other parts of it; this one may have none.
     """
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("share", 1.0)
     total: torch.Tensor | None = None
-    for make in parts:
+    own = 0
+    for number, make in enumerate(parts, start=1):
         part = make()
         with autocast:
             logits = network(part.images)
-        loss = loss_of(logits, part, label_smoothing, heads) * (len(part.images) / pictures)
+        loss = loss_of(logits, part, label_smoothing, heads)
+        if teaching is not None:
+            taught = distance(logits, teaching.teacher(part.images))
+            loss = (1 - teaching.weight) * loss + teaching.weight * taught
+        loss = loss * (len(part.images) / pictures)
+        if summing is not None and number == len(parts):
+            summing.begin()
         loss.backward()  # type: ignore[no-untyped-call]
         total = loss.detach() if total is None else total + loss.detach()
+        own += len(part.images)
+    if summing is not None:
+        total = summing.finish(total, share=own / pictures)
+    if total is None:
+        raise ValueError("a step needs at least one part")
     norm = None
     if clip is not None:
         norm = nn.utils.clip_grad_norm_(network.parameters(), clip, foreach=True)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    if total is None:
-        raise ValueError("a step needs at least one part")
     return StepRecord(loss=total, gradient_norm=norm, pictures=pictures)
 
 
@@ -161,34 +188,42 @@ def _binary_cross_entropy(
 
 
 def make_optimizer(
-    network: nn.Module, kind: Optimizer, *, momentum: float, weight_decay: float
+    network: nn.Module,
+    kind: Optimizer,
+    *,
+    momentum: float,
+    weight_decay: float,
+    shares: Mapping[nn.Parameter, float] | None = None,
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, Adam, AdamW or Muon; parameters of one dimension (norms, biases) have no decay.
 
     Muon moves and decays the filters of convolutions; the rest, the classifier too, goes by SGD at the same rate
-    without decay.
+    without decay. shares: of the learning rate, where it differs by parameter.
     """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+    by_share: dict[float, list[nn.Parameter]] = {}
+    for parameter in trained:
+        by_share.setdefault((shares or {}).get(parameter, 1.0), []).append(parameter)
+    groups = [
+        {**group, "share": share}
+        for share, parameters in by_share.items()
+        for group in _groups(parameters, kind, weight_decay)
+        if group["params"]
     ]
-    groups = [group for group in groups if group["params"]]
     if kind == "muon":
-        return _muon(trained, momentum, weight_decay)
+        return Muon(groups, lr=0.0, momentum=momentum)
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
     adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
     return adam(groups, lr=0.0, betas=(momentum, 0.999), fused=True)
 
 
-def _muon(trained: list[nn.Parameter], momentum: float, weight_decay: float) -> Muon:
-    filters = [parameter for parameter in trained if parameter.ndim == 4]
-    groups: list[dict[str, Any]] = [
-        {"params": filters, "weight_decay": weight_decay, "orthogonal": True},
-        {"params": [parameter for parameter in trained if parameter.ndim != 4]},
-    ]
-    return Muon([group for group in groups if group["params"]], lr=0.0, momentum=momentum)
+def _groups(parameters: list[nn.Parameter], kind: Optimizer, weight_decay: float) -> list[dict[str, Any]]:
+    """What is decayed, and what is not."""
+    decayed = [one for one in parameters if (one.ndim == 4 if kind == "muon" else one.ndim > 1)]
+    others = [one for one in parameters if (one.ndim != 4 if kind == "muon" else one.ndim <= 1)]
+    first: dict[str, Any] = {"params": decayed, "weight_decay": weight_decay}
+    return [first | ({"orthogonal": True} if kind == "muon" else {}), {"params": others, "weight_decay": 0.0}]
 
 
 class Average:

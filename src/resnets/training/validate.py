@@ -1,14 +1,18 @@
 """Validation inside training: figures in training precision, called so wherever they are shown."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from resnets.data.batches import Pictures
 from resnets.evaluation.measure import Truth, labelled
 from resnets.evaluation.metrics import macro_recall, per_picture
 from resnets.evaluation.multilabel import precision_and_loss
-from resnets.evaluation.predict import Precision, TorchBackend, classify
+from resnets.evaluation.predict import Backend, Outputs, Precision, Progress, TorchBackend, classify
 from resnets.evaluation.score import OF_SCORE, combined
+from resnets.training.distributed import Group
 from resnets.weights.modelfile import Model
 
 BATCH_SMALL, BATCH_LARGE = 256, 32  # pictures, up to 64 pixels a side and above
@@ -19,6 +23,7 @@ def validation_figures(
     model: Model,
     pictures: Pictures,
     *,
+    group: Group,
     device: str,
     precision: Precision,
     threads: int,
@@ -33,7 +38,42 @@ def validation_figures(
     """
     batch = BATCH_SMALL if max(pictures.preprocess.size) <= 64 else BATCH_LARGE
     backend = TorchBackend(model, device=device, precision=precision)
-    outputs = classify(backend, pictures, batch=batch, threads=threads)
+    outputs = outputs_of(backend, pictures, group=group, batch=batch, threads=threads)
+    return group.lead(lambda: (_figures(model, pictures, outputs, loss_weights, score_weights), outputs.failed))
+
+
+def outputs_of(
+    backend: Backend,
+    pictures: Pictures,
+    *,
+    group: Group,
+    batch: int,
+    threads: int,
+    progress: Progress | None = None,
+) -> Outputs:
+    """The outputs of all pictures in their order, each process having run its share; in the others that alone."""
+    share = replace(pictures, rows=pictures.rows[group.share(len(pictures.rows))])
+    return joined(group.gathered(classify(backend, share, batch=batch, threads=threads, progress=progress)))
+
+
+def joined(outputs: Sequence[Outputs]) -> Outputs:
+    """The outputs of several parts as one."""
+    answered = [one for one in outputs if len(one.rows)]
+    names = answered[0].logits if answered else {}
+    return Outputs(
+        rows=np.concatenate([one.rows for one in outputs]) if outputs else np.empty(0, dtype=np.int64),
+        logits={name: np.concatenate([one.logits[name] for one in answered]) for name in names},
+        failed={row: reason for one in outputs for row, reason in one.failed.items()},
+    )
+
+
+def _figures(
+    model: Model,
+    pictures: Pictures,
+    outputs: Outputs,
+    loss_weights: Mapping[str, float],
+    score_weights: Mapping[str, float],
+) -> dict[str, Any]:
     heads = {}
     for name, head in model.heads.items():
         truth: Truth = pictures.labels[name][outputs.rows]
@@ -54,7 +94,7 @@ def validation_figures(
         "val_loss": combined({name: one["loss"] for name, one in heads.items()}, loss_weights),
         "val_n": max((one["n"] for one in heads.values()), default=0),
     }
-    return _judged(model, heads, score_weights) | shared, outputs.failed
+    return _judged(model, heads, score_weights) | shared
 
 
 def _judged(

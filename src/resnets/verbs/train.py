@@ -1,54 +1,62 @@
 """`resnets.train`: from a source of pictures to a run folder, or on from where a run folder stands."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from resnets._version import VERSION
 from resnets.base.errors import RunError, UsageError, WorkStopped, is_out_of_memory
-from resnets.base.machine import cores
+from resnets.base.machine import default_threads
 from resnets.base.text import counted
 from resnets.data.dataset import Data, open_data
 from resnets.data.manifest import Manifest
-from resnets.data.options import ASKED, PLACE, data_options
+from resnets.data.options import data_options
 from resnets.evaluation.predict import threads_of
 from resnets.networks import kernels
-from resnets.networks.resnet import build
 from resnets.networks.variants import variant
-from resnets.preprocess import CHANNELS, HALF
 from resnets.training import run as folder
 from resnets.training.checkpoint import load_checkpoint
 from resnets.training.config import TrainConfig, read_config, write_config
+from resnets.training.distributed import Group, process_group, refuse_impossible, shared_data
 from resnets.training.finish import finish
 from resnets.training.gallery import Gallery
 from resnets.training.imbalance import warn_of_rare
 from resnets.training.loop import OnEvent, Training
 from resnets.training.pace import epochs_within, measured_rate
 from resnets.training.plan import Plan, make_plan, plan_line, warn_of_few
-from resnets.training.recalibrate import unfold
+from resnets.training.probe import Probe, probe
 from resnets.training.resume import (
+    begun_before,
     changed_plan,
     departures_of,
     first_change,
+    launch_key,
     recorded,
     refuse_other_options,
     resume_command,
 )
-from resnets.training.signals import listening
+from resnets.training.signals import Stop, listening
+from resnets.training.start import (
+    OnProgress,
+    as_weights_ask,
+    data_origin,
+    first_teacher,
+    first_weights,
+    lasting_address,
+    planned_network,
+    with_lasting_paths,
+)
 from resnets.training.tracking import check_trackers, open_trackers
 from resnets.training.watch import is_interactive, show
-from resnets.weights.loading import initialise, network_of
-from resnets.weights.modelfile import LICENCE, RECEIPT, Model, load
+from resnets.weights.modelfile import Model, load
 
 log = logging.getLogger("resnets")
 
-OnProgress = Callable[[str, int, int | None], None]  # what is being done, how many are done, of how many
 Figures = dict[str, Any]
 
 
@@ -108,75 +116,137 @@ def train(
         notebook or a prompt is shown a line an epoch, and a script nothing.
     on_progress: called while pictures are read, with what is done, how many, and of how many.
 
+    Several processes that torchrun has started train one network; the first of them writes, and calls the two.
+
     Ctrl-C and SIGTERM save and raise Interrupted, whose message has the command that resumes. Raises UsageError,
     DataError and RunError before anything is written, NotFinite and OutOfSpace with the last checkpoint kept.
     """
     config = config or TrainConfig()
     started = time.monotonic()
     check_trackers(config.track)
-    tell = on_event or (show if is_interactive() else lambda event: None)
-    progress = on_progress or (lambda label, done, total: None)
-    if resume is not None:
-        return _resume(data, Path(resume), config, network, tell, progress, started)
-    if data is None:
+    if resume is None and data is None:
         raise UsageError("train needs pictures: a folder, a file or a name such as digits; or --resume RUN")
-    return _start(data, config, network, tell, progress, started)
+    with process_group(config.device) as group:
+        tell = on_event or (show if is_interactive() else None)
+        caller = _Caller(
+            group=group,
+            tell=tell if tell is not None and group.leads else lambda event: None,
+            progress=on_progress if on_progress is not None and group.leads else lambda label, done, total: None,
+            started=started,
+        )
+        refuse_impossible(config, group)
+        key = launch_key(data, config)
+        if resume is not None:
+            return _resume(data, Path(resume), config, network, caller)
+        begun = group.lead(lambda: begun_before(Path(config.runs), key))
+        if begun is not None:
+            return _resume(data, begun, TrainConfig(exact=config.exact), network, caller)
+        return _start(data, config, network, caller, key)
 
 
-def _start(
-    data: Any,
-    config: TrainConfig,
-    network: nn.Module | None,
-    tell: OnEvent,
-    progress: OnProgress,
-    started: float,
-) -> Run:
+@dataclass(frozen=True, kw_only=True)
+class _Caller:
+    """The processes that were asked for a run, what hears of it, and when it was asked for."""
+
+    group: Group
+    tell: OnEvent
+    progress: OnProgress
+    started: float
+
+
+def _start(data: Any, config: TrainConfig, network: nn.Module | None, caller: _Caller, key: str | None) -> Run:
+    group, progress = caller.group, caller.progress
     runs = Path(config.runs)
-    if config.name is not None:
-        folder.refuse_taken(runs, config.name)
-    folder.refuse_unwritable(runs)
+    if group.leads:
+        if config.name is not None:
+            folder.refuse_taken(runs, config.name)
+        folder.refuse_unwritable(runs)
     if config.model is not None and network is None:
         variant(config.model)  # a wrong name is told before the pictures are read
-    config = _as_weights_ask(_with_lasting_paths(config), progress)
-    opened = _open(data, config, progress)
-    with threads_of(config.threads or cores()), kernels.using(True):
-        gallery = Gallery(opened, threads=config.threads, progress=progress)
-        plan = make_plan(config, opened, measure=gallery.mean_std, foreign=network is not None)
-        base = _network(plan) if network is None else network
-        origin, line = _first_weights(base, plan, gallery, progress)
-        if config.minutes is not None:
-            left = config.minutes * 60 - (time.monotonic() - started)
-            plan = _paced(config, plan, opened, base, gallery, seconds=left, foreign=network is not None)
+    asked = group.lead(lambda: as_weights_ask(with_lasting_paths(config), progress))
+    opened = shared_data(group, lambda: _open(data, asked, progress))
+    with threads_of(asked.threads or default_threads()), kernels.using(True):
+        gallery = Gallery(opened, threads=asked.threads, progress=progress)
+        foreign = network is not None
+        plan = group.lead(lambda: make_plan(asked, opened, measure=gallery.mean_std, foreign=foreign))
+        base = planned_network(plan) if network is None else network
+        origin, line = group.lead(lambda: first_weights(base, plan, gallery, progress))
+        teacher = first_teacher(plan, origin)
+        probes = group.lead(lambda: _probes(base, plan, gallery)) if asked.probe else []
+        if asked.minutes is not None:
+            left = asked.minutes * 60 - (time.monotonic() - caller.started)
+            plan = _paced(asked, plan, opened, base, gallery, seconds=left, foreign=foreign)
         default = f"{folder.plain_name(opened.name)}-{folder.plain_name(plan.config.model or '')}"
-        run = folder.new_run_folder(runs, name=config.name, default=default)
-        warn_of_few(plan)
-        warn_of_rare(opened)
-        with folder.locked(run), listening(resume_command(run)) as stop:
-            address = _lasting(data) if isinstance(data, str | Path) else None
-            write_config(run / folder.CONFIG, data=address, asked=config, resolved=plan.config)
-            opened.manifest.write(run / folder.MANIFEST)
-            events = folder.Events(run / folder.EVENTS)
-            tell({"event": "note", "text": opened.summary()})
-            tell(
-                events.append(
-                    "plan", text=plan_line(plan), plan=plan.to_json(), data=opened.manifest.hash(), origin=origin
-                )
-            )
-            if line is not None:
-                tell(events.append("note", text=line))
-            origin |= _data_origin(opened, run, plan.config)
-            training = Training(
-                plan,
-                opened,
-                base,
-                run=run,
-                origin=origin,
-                events=events,
-                on_event=tell,
-                gallery=gallery,
-                stop=stop,
-            )
-            return _train_and_finish(training, started)
+        run = group.lead(lambda: folder.new_run_folder(runs, name=asked.name, default=default))
+        with _held(run, group) as stop:
+            events = None
+            if group.leads:
+                warn_of_few(plan)
+                warn_of_rare(opened)
+                address = lasting_address(data) if isinstance(data, str | Path) else None
+                write_config(run / folder.CONFIG, data=address, asked=asked, resolved=plan.config)
+                opened.manifest.write(run / folder.MANIFEST)
+                events = _planned(run, plan, opened, caller, origin, line)
+                if probes:
+                    text = "; ".join(one.line() for one in probes)
+                    caller.tell(events.append("probe", text=text, probes=[one.to_json() for one in probes]))
+                if key is not None:
+                    (run / folder.LAUNCH).write_text(key)
+            origin = origin | data_origin(opened, run, plan.config)
+            training = _training(caller, plan, opened, base, run, origin, events, gallery, stop, teacher)
+            return _train_and_finish(training, caller)
+
+
+def _planned(
+    run: Path, plan: Plan, opened: Data, caller: _Caller, origin: dict[str, Any], line: str | None
+) -> folder.Events:
+    """The log of a new run, with its plan."""
+    events = folder.Events(run / folder.EVENTS)
+    caller.tell({"event": "note", "text": opened.summary()})
+    plan_event = {"plan": plan.to_json(), "data": opened.manifest.hash(), "origin": origin}
+    caller.tell(events.append("plan", text=plan_line(plan), **plan_event))
+    if line is not None:
+        caller.tell(events.append("note", text=line))
+    return events
+
+
+@contextlib.contextmanager
+def _held(run: Path, group: Group) -> Iterator[Stop]:
+    """The run's lock, in the process that writes it; signals, in all."""
+    with folder.locked(run) if group.leads else contextlib.nullcontext(), listening(resume_command(run)) as stop:
+        yield stop
+
+
+def _training(
+    caller: _Caller,
+    plan: Plan,
+    opened: Data,
+    network: nn.Module,
+    run: Path,
+    origin: dict[str, Any],
+    events: folder.Events | None,
+    gallery: Gallery,
+    stop: Stop,
+    teacher: Model | None,
+) -> Training:
+    return Training(
+        plan,
+        opened,
+        network,
+        run=run,
+        origin=origin,
+        group=caller.group,
+        events=events,
+        on_event=caller.tell,
+        gallery=gallery,
+        stop=stop,
+        teacher=teacher,
+    )
+
+
+def _probes(network: nn.Module, plan: Plan, gallery: Gallery) -> list[Probe]:
+    known, new = (gallery.evaluation(part, plan.preprocess) for part in ("train", "val"))
+    return probe(network, known, new, heads=plan.heads, threads=plan.config.threads or 1)
 
 
 def _paced(
@@ -200,66 +270,48 @@ def _paced(
     return replace(paced, reasons=(reason, *paced.reasons))
 
 
-def _resume(
-    data: Any,
-    run: Path,
-    config: TrainConfig,
-    network: nn.Module | None,
-    tell: OnEvent,
-    progress: OnProgress,
-    started: float,
-) -> Run:
+def _resume(data: Any, run: Path, config: TrainConfig, network: nn.Module | None, caller: _Caller) -> Run:
     refuse_other_options(config)
-    before = recorded(run)
-    with folder.locked(run), kernels.using(True), listening(resume_command(run)) as stop:
-        plan = changed_plan(before.latest, config, run, finished=before.finished)
-        opened = _same_data(data, run, plan.config, progress, expected=before.data)
-        checkpoint = load_checkpoint(run)
+    group, progress = caller.group, caller.progress
+    before = group.lead(lambda: recorded(run))
+    with _held(run, group) as stop, kernels.using(True):
+        plan = group.lead(lambda: changed_plan(before.latest, config, run, finished=before.finished))
+        opened = shared_data(group, lambda: _same_data(data, run, plan.config, progress, expected=before.data))
+        checkpoint = group.lead(lambda: load_checkpoint(run))
         earlier = checkpoint.state["position"]["departures"] if checkpoint else []
         departures = departures_of(before.first, plan, earlier)
         if departures and config.exact:
             raise RunError(f"an exact resume is not possible here: {'; '.join(departures)}")
         with threads_of(plan.config.threads):
             gallery = Gallery(opened, threads=plan.config.threads, progress=progress)
-            base = _network(plan) if network is None else network
-            if checkpoint is None:
-                _first_weights(base, plan, gallery, progress)
-            events = folder.Events(run / folder.EVENTS)
-            origin = before.origin | _data_origin(opened, run, plan.config)
-            training = Training(
-                plan,
-                opened,
-                base,
-                run=run,
-                origin=origin,
-                events=events,
-                on_event=tell,
-                gallery=gallery,
-                stop=stop,
-            )
+            base = planned_network(plan) if network is None else network
+            if checkpoint is None and group.leads:
+                first_weights(base, plan, gallery, progress)
+            events = folder.Events(run / folder.EVENTS) if group.leads else None
+            origin = before.origin | data_origin(opened, run, plan.config)
+            teacher = first_teacher(plan, origin)
+            training = _training(caller, plan, opened, base, run, origin, events, gallery, stop, teacher)
             if checkpoint is not None:
                 training.restore(checkpoint)
             position = training.position
             position.departures = departures
             how = "continued, not exact: " + "; ".join(position.departures) if position.departures else "exact"
-            tell(
-                events.append(
-                    "resume",
-                    text=f"resumed at step {position.step:,} of {plan.steps:,} ({how})",
-                    step=position.step,
-                    events_length=checkpoint.state["events_length"] if checkpoint else before.plan_length,
-                    plan=plan.to_json(),
-                    departures=position.departures,
-                )
+            training.record(
+                "resume",
+                text=f"resumed at step {position.step:,} of {plan.steps:,} ({how})",
+                step=position.step,
+                events_length=checkpoint.state["events_length"] if checkpoint else before.plan_length,
+                plan=plan.to_json(),
+                departures=position.departures,
             )
-            return _train_and_finish(training, started)
+            return _train_and_finish(training, caller)
 
 
-def _train_and_finish(training: Training, started: float) -> Run:
+def _train_and_finish(training: Training, caller: _Caller) -> Run:
     config = training.plan.config
     run = training.run
     trackers = open_trackers(
-        config.track,
+        config.track if caller.group.leads else (),
         run_folder=run,
         run_name=run.name,
         config=training.plan.to_json()["config"],
@@ -288,7 +340,7 @@ def _train_and_finish(training: Training, started: float) -> Run:
         heads=evaluation["heads"],
         score=evaluation["score"],
         left_out=len(training.data.left_out) + len(training.position.bad),
-        seconds=time.monotonic() - started,
+        seconds=time.monotonic() - caller.started,
     )
 
 
@@ -328,81 +380,3 @@ def _same_data(data: Any, run: Path, config: TrainConfig, progress: OnProgress, 
         change = first_change(opened.manifest, Manifest.read(run / folder.MANIFEST))
         raise RunError(f"the data has changed since {run} began ({change}); start a new run")
     return opened
-
-
-def _as_weights_ask(config: TrainConfig, progress: OnProgress) -> TrainConfig:
-    """The network, stem and normalisation that the first weights are for, where no others are asked for."""
-    if config.weights in (None, "none", "auto"):
-        return config
-    name, spec, preprocess = network_of(str(config.weights), progress=progress)
-    stem: Any = "small" if spec.stem == "small" else "own"
-    halves = preprocess is not None and preprocess.mean == HALF
-    return replace(
-        config,
-        model=config.model or name,
-        stem=config.stem or stem,
-        normalize=config.normalize or ("half" if halves else None),
-    )
-
-
-def _network(plan: Plan) -> nn.Module:
-    """The planned network with random weights, drawn by the run's seed."""
-    config = plan.config
-    spec = variant(config.model or "")
-    if config.stem is not None and config.stem != "own":
-        spec = replace(spec, stem=config.stem)
-    spec = replace(
-        spec,
-        zero_last=config.zero_last,
-        in_channels=CHANNELS[plan.preprocess.channels],
-        heads=tuple((name, len(head)) for name, head in plan.heads.items()),
-    )
-    torch.manual_seed(config.seed)
-    return build(spec)
-
-
-def _first_weights(
-    network: nn.Module, plan: Plan, gallery: Gallery, progress: OnProgress
-) -> tuple[dict[str, Any], str | None]:
-    """Put in the weights that the run starts from: what the origin says of them, and the receipt's line.
-
-    Batch norms with folded statistics get the statistics of these pictures; the network's answers stay the same.
-    """
-    origin = {"resnets": VERSION, "torch": torch.__version__, "model": plan.config.model}
-    if plan.config.weights in (None, "none"):
-        return origin, None
-    receipt = initialise(network, str(plan.config.weights), heads=plan.heads, progress=progress)
-    line = receipt.line()
-    if receipt.folded:
-        unfold(network, gallery.normalised("train", plan.preprocess, batch=plan.config.batch or 1))
-        line += "; folded batch norms were given the statistics of these pictures"
-    return {**origin, RECEIPT: receipt.to_json(), LICENCE: receipt.licence}, line
-
-
-def _data_origin(data: Data, run: Path, config: TrainConfig) -> dict[str, Any]:
-    parts = {part: len(data.rows(part)) for part in ("train", "val", "test")}
-    about: dict[str, Any] = {
-        "name": data.name,
-        "origin": data.origin,
-        "hash": data.manifest.hash(),
-        "pictures": parts,
-    }
-    asked = data_options(config).given()
-    address = data.manifest.address or {}
-    if asked:  # with which `evaluate` divides the same data in the same way
-        about |= {ASKED: asked, PLACE: address.get("table") or address.get("root")}
-    return {"data": about, "run": run.name}
-
-
-def _with_lasting_paths(config: TrainConfig) -> TrainConfig:
-    """The files that a resume may need again, as they can be found from any folder."""
-    names = ("classes", "weights", "root", "holdout_combinations")
-    given = {name: getattr(config, name) for name in names}
-    lasting: dict[str, Any] = {name: _lasting(path) for name, path in given.items() if path is not None}
-    return replace(config, **lasting)
-
-
-def _lasting(address: str | Path) -> str:
-    """A path as it can be found from anywhere; a name such as `digits` as it is."""
-    path = Path(address)
-    return str(path.absolute()) if path.exists() else str(address)
