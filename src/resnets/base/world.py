@@ -21,6 +21,11 @@ class World:
         return self.rank == 0
 
 
+def restarts() -> int:
+    """How often torchrun has started these processes again after one of them failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
 def world() -> World:
     """From RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE of the environment; one process without them."""
     if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:

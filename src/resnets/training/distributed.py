@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from resnets.base.errors import OtherProcessFailed, UsageError, is_out_of_memory
 from resnets.base.machine import pick_device
 from resnets.base.text import counted
-from resnets.base.world import World, world
+from resnets.base.world import World, restarts, world
 from resnets.data.dataset import Data, reopen
 from resnets.training.config import TrainConfig
 from resnets.training.step import cuts
@@ -139,7 +140,11 @@ def process_group(device: str | None) -> Iterator[Group]:
     if dist.is_initialized():
         raise UsageError("torch.distributed is in use in this process already; let resnets.train start it")
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=TIMEOUT)
+        store, rank, size = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+        # torchrun keeps its store when it starts again: what the dead ones left there must not be taken for ours
+        store = dist.PrefixStore(f"start-{restarts()}", store)  # type: ignore[attr-defined]
+        backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     except ValueError as error:
         raise UsageError(f"{error}; start several processes with torchrun") from error
     ended = False

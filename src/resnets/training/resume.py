@@ -14,7 +14,7 @@ from resnets.base.machine import numeric_environment
 from resnets.base.options import flag_of
 from resnets.base.program import command_line
 from resnets.base.text import counted, printable
-from resnets.base.world import world
+from resnets.base.world import restarts, world
 from resnets.data.manifest import Manifest
 from resnets.networks import kernels
 from resnets.training.config import RESUMABLE, TrainConfig, changed
@@ -46,7 +46,7 @@ def launch_key(data: Any, config: TrainConfig) -> str | None:
 
 def begun_before(runs: Path, key: str | None) -> Path | None:
     """The run that this command had begun before torchrun, after a failure, started it again; or None."""
-    if key is None or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) == 0:
+    if key is None or restarts() == 0:
         return None
     begun = [file for file in runs.glob(f"*/{LAUNCH}") if file.read_text() == key]
     return max(begun, key=lambda file: file.stat().st_mtime).parent if begun else None
