@@ -157,8 +157,8 @@ REFUSED: list[tuple[str, str]] = [
     ("evaluate runs/run good --split tests", "did you mean test?"),
     ("evaluate runs/run good --batch 0", "--batch must be at least 1"),
     ("evaluate runs/run good --out nowhere/a.parquet", "cannot write nowhere/a.parquet"),
-    ("evaluate runs/run good --out good", "cannot write good"),
-    ("evaluate runs/run good --out .", "choose another --out"),
+    ("evaluate runs/run good --out good", "good holds other files"),
+    ("evaluate runs/run good --out .", "give --out a new folder"),
     ("evaluate runs/run one-bad --strict-data", "(not a picture: text)"),
     # predict
     ("predict runs/run", "needs MODEL PATH"),
@@ -170,8 +170,8 @@ REFUSED: list[tuple[str, str]] = [
     ("predict runs/run flat --format csv --json", "--json prints JSON lines"),
     ("predict runs/run flat --out nowhere/a.csv", "there is no folder nowhere"),
     ("predict runs/run flat --out labels.csv/a.csv", "cannot write labels.csv/a.csv"),
-    ("predict runs/run flat --out good", "cannot write good"),
-    ("predict runs/run flat --out .", "choose another --out"),
+    ("predict runs/run flat --out good", "good holds other files"),
+    ("predict runs/run flat --out .", "give --out a new folder"),
     # the rest
     ("summary resnet81", "did you mean resnet18"),
     ("summary nowhere.safetensors", "nowhere.safetensors"),

@@ -208,8 +208,13 @@ from resnets.training.tracking import open_trackers
 folder = pathlib.Path(sys.argv[1])
 trackers = open_trackers(["wandb"], run_folder=folder, run_name="a", config={}, project=None)
 trackers.log(1, {"loss": 1.0})
+def status(place):
+    try:
+        return (place / "status").read_text()
+    except OSError:
+        return ""  # it has ended meanwhile
 children = [int(p.name) for p in pathlib.Path("/proc").iterdir() if p.name.isdecimal()
-            and f"PPid:\\t{os.getpid()}\\n" in (p / "status").read_text()]
+            and f"PPid:\\t{os.getpid()}\\n" in status(p)]
 for child in children:
     os.kill(child, signal.SIGKILL)
 time.sleep(0.5)
