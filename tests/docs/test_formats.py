@@ -143,7 +143,7 @@ def events(folder: Path, samples: dict[str, Any]) -> list[dict[str, Any]]:
     with inside(folder):
         broken_folder(Path("broken"))
         weights = "runs/digits-resnet20/model.safetensors"
-        stopped = resnets.TrainConfig(epochs=2, name="stopped", clip=1.0, weights=weights)
+        stopped = resnets.TrainConfig(epochs=2, name="stopped", clip=1.0, weights=weights, probe=True)
 
         def stop(event: dict[str, Any]) -> None:
             if event["event"] == "step":
