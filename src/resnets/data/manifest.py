@@ -287,6 +287,7 @@ def _types(heads: Mapping[str, Head]) -> dict[str, pa.DataType]:
 
 def _checked(table: pa.Table, heads: Mapping[str, Head]) -> pa.Table:
     """The table with the columns and types that a manifest has (other tools change types), and its own others."""
+    table.validate(full=True)  # text that is not UTF-8 is read without a word, and cannot be used
     types = TYPES | _types(heads)
     for name, kind in types.items():
         if name in table.column_names:
