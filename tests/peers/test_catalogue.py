@@ -5,7 +5,7 @@ import re
 from importlib import resources
 
 from resnets.networks import VARIANTS
-from resnets.weights.catalogue import COLUMNS, best_for, catalogue, of_hash
+from resnets.weights.catalogue import COLUMNS, catalogue, for_any_use, of_hash
 from tests.peers import catalogue as peers
 
 
@@ -37,8 +37,8 @@ def test_hashes_are_eight_digits_and_no_two_files_share_one() -> None:
     assert len(set(digits)) == len(digits)
 
 
-def test_the_weights_of_resnet50_that_auto_takes_allow_any_use_and_are_the_best_of_those() -> None:
-    chosen = best_for("resnet50")
+def test_the_first_weights_of_resnet50_for_any_use_are_the_best_of_those() -> None:
+    chosen = for_any_use("resnet50")[0]
     assert (chosen.name, chosen.top1, chosen.commercial) == ("resnet50.a1_in1k", 81.24, True)
 
 

@@ -12,7 +12,7 @@ import torch
 import resnets
 from resnets.base.errors import DownloadError, UsageError
 from resnets.training.config import TrainConfig
-from resnets.weights.catalogue import best_for, catalogue, fetch
+from resnets.weights.catalogue import catalogue, fetch
 from tests.local_server import LocalServer
 
 NAME = "resnet10t.c3_in1k"  # the smallest network of the catalogue
@@ -97,8 +97,3 @@ def test_weights_without_a_published_hash_are_not_downloaded() -> None:
         UsageError, match=r"without a hash.*download https://huggingface.co/timm/resnetv2_50.a1h_in1k"
     ):
         fetch(weights)
-
-
-def test_auto_refuses_a_network_without_published_weights() -> None:
-    with pytest.raises(UsageError, match="no published weights are known for resnet20"):
-        best_for("resnet20")

@@ -31,7 +31,8 @@ class TrainConfig:
     model: str | None = option(None, "the network's name; `resnets models` lists them", group="The network")
     weights: str | None = option(
         None,
-        "start from a file, from a name that `resnets models --weights` lists, auto or none",
+        "start from a file, from a name that `resnets models --weights` lists, or from none; auto, the default, "
+        "takes ImageNet's for a few photographs where the cache has them",
         group="The network",
     )
     stem: Literal["own", "imagenet", "small"] | None = option(

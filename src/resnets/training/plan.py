@@ -27,7 +27,6 @@ from resnets.training.config import TrainConfig, parse_size
 from resnets.training.imbalance import balanced_head
 from resnets.training.recipes import Facts, default_rate, default_weight_decay, recipe
 from resnets.training.thaw import Thaw
-from resnets.weights.catalogue import best_for
 
 log = logging.getLogger("resnets")
 
@@ -97,11 +96,12 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     _refuse_unusable(data, len(rows))
     reasons: list[str] = []
     size, same_size = _size(config, data, rows, reasons)
-    facts = Facts(pictures=len(rows), size=size, pretrained=config.weights not in (None, "none"))
+    from_scratch = config.weights in (None, "auto", "none")  # with_default_weights has decided what `auto` is
+    facts = Facts(pictures=len(rows), size=size, pretrained=not from_scratch)
     values, why = recipe(facts, config.preset)
     reasons.append(f"recipe for {why}")
     model = config.model or ("the network given" if foreign else values["model"])
-    stem = config.stem or ("small" if min(size) <= SMALL_PICTURE else "own")
+    stem = config.stem or ("small" if min(size) <= SMALL_PICTURE and "stem=" not in model else "own")
     if not foreign:
         reasons.append(_stem_reason(config, variant(model).stem if stem == "own" else stem, size))
     channels = config.channels or ("grey" if set(data.channels) == {"grey"} else "rgb")
@@ -123,7 +123,7 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         config,
         minutes=None,
         model=model,
-        weights=best_for(model).name if config.weights == "auto" else config.weights or "none",
+        weights="none" if from_scratch else config.weights,
         stem=stem,
         size=f"{size[0]}x{size[1]}",
         channels=channels,

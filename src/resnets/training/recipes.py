@@ -6,6 +6,7 @@ from typing import Any, Literal
 SMALL_PIXELS = 64  # up to here pictures are called small
 MANY_PICTURES = 5_000  # from here on
 RATE_PER_128 = {"sgd": 0.1, "muon": 0.1}  # of a batch of 128; linear in the batch (Goyal et al. 2017)
+PHOTOGRAPHS = "resnet18"  # the network for them, with weights or without
 FINE_TUNING = 0.4  # of these rates where a run starts from weights
 RATE = 1e-3  # of Adam and AdamW, whatever the batch
 Preset = Literal["fast", "standard", "best"]
@@ -39,13 +40,13 @@ def recipe(facts: Facts, preset: Preset = "standard") -> tuple[dict[str, Any], s
     """Defaults by option name, and the reason in one line; a preset changes how long, and how large the start."""
     many = facts.pictures >= MANY_PICTURES
     if facts.pretrained:
-        values = _values("resnet18", batch=32, epochs=12, optimizer="sgd", label_smoothing=0.1)
+        values = _values(PHOTOGRAPHS, batch=32, epochs=12, optimizer="sgd", label_smoothing=0.1)
         kind = "pretrained weights"
     elif facts.small:
         values = _values("resnet20", batch=128, epochs=40 if many else 100, optimizer="muon", label_smoothing=0.0)
         kind = "small pictures"
     else:
-        values = _values("resnet18", batch=32, epochs=30 if many else 40, optimizer="sgd", label_smoothing=0.1)
+        values = _values(PHOTOGRAPHS, batch=32, epochs=30 if many else 40, optimizer="sgd", label_smoothing=0.1)
         kind = "photographs"
     times, values["grow"] = PRESETS[preset]
     values["epochs"] = round(values["epochs"] * times)

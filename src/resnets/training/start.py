@@ -11,7 +11,7 @@ from torch import nn
 from resnets._version import VERSION
 from resnets.base.errors import UsageError
 from resnets.base.world import world
-from resnets.data.dataset import Data
+from resnets.data.dataset import Data, open_data
 from resnets.data.options import ASKED, PLACE, data_options
 from resnets.networks.resnet import build
 from resnets.networks.variants import variant
@@ -39,6 +39,18 @@ def as_weights_ask(config: TrainConfig, progress: OnProgress) -> TrainConfig:
         model=config.model or name,
         stem=config.stem or stem,
         normalize=config.normalize or ("half" if halves else None),
+    )
+
+
+def open_for_training(data: Any, config: TrainConfig, progress: OnProgress) -> Data:
+    return open_data(
+        data,
+        classes=None if config.classes is None else Path(config.classes),
+        strict=config.strict_data,
+        all_train=config.all_train,
+        options=data_options(config),
+        progress=lambda done, total: progress("looking at the pictures", done, total),
+        download_progress=progress,
     )
 
 

@@ -4,17 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from resnets.base.errors import UsageError
-from resnets.base.machine import cores
-from resnets.data.dataset import open_data
-from resnets.data.options import data_options
+from resnets.base.machine import default_threads
 from resnets.evaluation.predict import threads_of
 from resnets.networks import kernels
 from resnets.training.config import TrainConfig
+from resnets.training.default_weights import with_default_weights
 from resnets.training.find_rate import RateTrial
 from resnets.training.find_rate import find_rate as tried
 from resnets.training.gallery import Gallery
 from resnets.training.plan import make_plan
-from resnets.training.start import OnProgress, as_weights_ask, first_weights, planned_network
+from resnets.training.start import (
+    OnProgress,
+    as_weights_ask,
+    first_weights,
+    open_for_training,
+    planned_network,
+)
 
 
 def find_rate(
@@ -35,15 +40,9 @@ def find_rate(
     if out is not None and not Path(out).parent.is_dir():
         raise UsageError(f"cannot write {out}: its folder is not there; choose another place for --find-lr")
     config = as_weights_ask(config, progress)
-    opened = open_data(
-        data,
-        classes=None if config.classes is None else Path(config.classes),
-        all_train=config.all_train,
-        options=data_options(config),
-        progress=lambda done, total: progress("looking at the pictures", done, total),
-        download_progress=progress,
-    )
-    with threads_of(config.threads or cores()), kernels.using(True):
+    opened = open_for_training(data, config, progress)
+    config, _ = with_default_weights(config, opened, progress)
+    with threads_of(config.threads or default_threads()), kernels.using(True):
         gallery = Gallery(opened, threads=config.threads, progress=progress)
         plan = make_plan(config, opened, measure=gallery.mean_std)
         network = planned_network(plan)

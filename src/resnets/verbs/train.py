@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from torch import nn
 from resnets.base.errors import RunError, UsageError, WorkStopped, is_out_of_memory
 from resnets.base.machine import default_threads
 from resnets.base.text import counted
-from resnets.data.dataset import Data, open_data
+from resnets.data.dataset import Data
 from resnets.data.manifest import Manifest
-from resnets.data.options import data_options
 from resnets.evaluation.predict import threads_of
 from resnets.networks import kernels
 from resnets.networks.variants import variant
 from resnets.training import run as folder
 from resnets.training.checkpoint import load_checkpoint
 from resnets.training.config import TrainConfig, read_config, write_config
+from resnets.training.default_weights import with_default_weights
 from resnets.training.distributed import Group, process_group, refuse_impossible, shared_data
 from resnets.training.finish import finish
 from resnets.training.gallery import Gallery
@@ -48,6 +48,7 @@ from resnets.training.start import (
     first_teacher,
     first_weights,
     lasting_address,
+    open_for_training,
     planned_network,
     with_lasting_paths,
 )
@@ -164,7 +165,10 @@ def _start(data: Any, config: TrainConfig, network: nn.Module | None, caller: _C
     if config.model is not None and network is None:
         variant(config.model)  # a wrong name is told before the pictures are read
     asked = group.lead(lambda: as_weights_ask(with_lasting_paths(config), progress))
-    opened = shared_data(group, lambda: _open(data, asked, progress))
+    opened = shared_data(group, lambda: open_for_training(data, asked, progress))
+    choice = None
+    if network is None:
+        asked, choice = group.lead(lambda: with_default_weights(asked, opened, progress))
     with threads_of(asked.threads or default_threads()), kernels.using(True):
         gallery = Gallery(opened, threads=asked.threads, progress=progress)
         foreign = network is not None
@@ -186,7 +190,7 @@ def _start(data: Any, config: TrainConfig, network: nn.Module | None, caller: _C
                 address = lasting_address(data) if isinstance(data, str | Path) else None
                 write_config(run / folder.CONFIG, data=address, asked=asked, resolved=plan.config)
                 opened.manifest.write(run / folder.MANIFEST)
-                events = _planned(run, plan, opened, caller, origin, line)
+                events = _planned(run, plan, opened, caller, origin, notes=(choice, line))
                 if probes:
                     text = "; ".join(one.line() for one in probes)
                     caller.tell(events.append("probe", text=text, probes=[one.to_json() for one in probes]))
@@ -198,15 +202,16 @@ def _start(data: Any, config: TrainConfig, network: nn.Module | None, caller: _C
 
 
 def _planned(
-    run: Path, plan: Plan, opened: Data, caller: _Caller, origin: dict[str, Any], line: str | None
+    run: Path, plan: Plan, opened: Data, caller: _Caller, origin: dict[str, Any], notes: Iterable[str | None]
 ) -> folder.Events:
     """The log of a new run, with its plan."""
     events = folder.Events(run / folder.EVENTS)
     caller.tell({"event": "note", "text": opened.summary()})
     plan_event = {"plan": plan.to_json(), "data": opened.manifest.hash(), "origin": origin}
     caller.tell(events.append("plan", text=plan_line(plan), **plan_event))
-    if line is not None:
-        caller.tell(events.append("note", text=line))
+    for note in notes:
+        if note is not None:
+            caller.tell(events.append("note", text=note))
     return events
 
 
@@ -355,18 +360,6 @@ def _headlines(split: str | None, evaluation: Figures) -> dict[str, float]:
     return figures | ({f"{split}_score": evaluation["score"]["value"]} if evaluation["score"] else {})
 
 
-def _open(data: Any, config: TrainConfig, progress: OnProgress) -> Data:
-    return open_data(
-        data,
-        classes=None if config.classes is None else Path(config.classes),
-        strict=config.strict_data,
-        all_train=config.all_train,
-        options=data_options(config),
-        progress=lambda done, total: progress("looking at the pictures", done, total),
-        download_progress=progress,
-    )
-
-
 def _same_data(data: Any, run: Path, config: TrainConfig, progress: OnProgress, *, expected: str) -> Data:
     """The data a run began with, from where its config says it is. Raises RunError where it is gone or another."""
     if data is None:
@@ -375,7 +368,7 @@ def _same_data(data: Any, run: Path, config: TrainConfig, progress: OnProgress, 
             raise RunError(f"the data of {run} was in memory: resume from Python, resnets.train(data, resume=…)")
         if Path(data).is_absolute() and not Path(data).exists():
             raise RunError(f"the data of {run} is no longer at {data}; put it back there and resume again")
-    opened = _open(data, config, progress)
+    opened = open_for_training(data, config, progress)
     if opened.manifest.hash() != expected:
         change = first_change(opened.manifest, Manifest.read(run / folder.MANIFEST))
         raise RunError(f"the data has changed since {run} began ({change}); start a new run")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from resnets.base.download import download
 from resnets.base.errors import UsageError, unknown_name
-from resnets.base.files import cache_folder
+from resnets.base.files import cache_folder, sha256_of
 from resnets.base.mirror import RemoteFile, mirrored, users_files
 from resnets.preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
@@ -68,15 +68,16 @@ def published(name: str) -> Published:
     return known[name]
 
 
-def best_for(network: str) -> Published:
-    """`--weights auto`: the most accurate weights of a network among those for any use that can be downloaded."""
+def for_any_use(network: str) -> list[Published]:
+    """A network's weights whose licence allows any use and whose file can be checked, the most accurate first."""
     usable = [row for row in catalogue().values() if row.network == network and row.commercial and row.file.sha256]
-    if not usable:
-        raise UsageError(
-            f"no published weights are known for {network}; leave --weights out, give a file, or choose another "
-            "network: resnets models --weights"
-        )
-    return max(usable, key=lambda row: row.top1 or 0.0)
+    return sorted(usable, key=lambda row: row.top1 or 0.0, reverse=True)
+
+
+def is_cached(weights: Published) -> bool:
+    """Whether `fetch` would download nothing: the file is there and has its hash."""
+    file, path = _file_and_place(weights)
+    return path.is_file() and sha256_of(path).startswith(file.sha256)
 
 
 def fetch(weights: Published, *, progress: Progress | None = None) -> Path:
@@ -84,7 +85,7 @@ def fetch(weights: Published, *, progress: Progress | None = None) -> Path:
 
     Raises UsageError where no hash is published, DownloadError and OutOfSpace.
     """
-    file = users_files().get(weights.name, ((weights.file,), {}))[0][0]
+    file, path = _file_and_place(weights)
     if not file.sha256:
         raise UsageError(
             f"{weights.name} is published without a hash, so that it cannot be checked: download {file.url} "
@@ -92,11 +93,16 @@ def fetch(weights: Published, *, progress: Progress | None = None) -> Path:
         )
     return download(
         mirrored(file, weights.name),
-        cache_folder("weights", weights.name) / file.name,
+        path,
         sha256=file.sha256,
         size=file.size,
         progress=None if progress is None else functools.partial(progress, f"downloading {file.name}"),
     )
+
+
+def _file_and_place(weights: Published) -> tuple[RemoteFile, Path]:
+    file = users_files().get(weights.name, ((weights.file,), {}))[0][0]
+    return file, cache_folder("weights", weights.name) / file.name
 
 
 def of_hash(sha256: str) -> Published | None:
