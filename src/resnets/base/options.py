@@ -44,6 +44,12 @@ def field_types(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
+def taken_from(given: dict[str, Any], kind: type[T]) -> T:
+    """Build the dataclass `kind` from those of `given` that are its fields; they are taken out of `given`."""
+    names = [field.name for field in dataclasses.fields(kind) if field.name in given]  # type: ignore[arg-type]
+    return kind(**{name: given.pop(name) for name in names})
+
+
 def from_mapping(kind: type[T], values: Mapping[str, Any], *, where: str) -> T:
     """Build the dataclass `kind` from names and values, such as a TOML table; a wrong name or type is an error.
 

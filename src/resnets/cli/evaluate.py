@@ -1,9 +1,9 @@
 """`resnets evaluate`."""
 
-import dataclasses
 from typing import Any, Literal
 
 from resnets.base.machine import keep_freed_memory
+from resnets.base.options import taken_from
 from resnets.base.world import world
 from resnets.cli.commands import Argument, Command, Option, options_of
 from resnets.cli.terminal import Terminal
@@ -12,10 +12,7 @@ from resnets.data.options import DataOptions
 
 def run(given: dict[str, Any], terminal: Terminal) -> int:
     keep_freed_memory()
-    columns = {
-        field.name: given.pop(field.name) for field in dataclasses.fields(DataOptions) if field.name in given
-    }
-    options = DataOptions(**columns)
+    options = taken_from(given, DataOptions)
     from resnets.verbs.evaluate import evaluate
 
     with terminal.progress("measuring", unit="pictures") as report:

@@ -1,8 +1,8 @@
 """`resnets inspect`."""
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
+from resnets.base.options import taken_from
 from resnets.base.program import command_line
 from resnets.base.text import printable
 from resnets.cli.commands import Argument, Command, Option, options_of
@@ -20,15 +20,13 @@ GAP = 2  # cells between two columns
 
 
 def run(given: dict[str, Any], terminal: Terminal) -> int:
-    columns = {
-        field.name: given.pop(field.name) for field in dataclasses.fields(DataOptions) if field.name in given
-    }
+    options = taken_from(given, DataOptions)
     if "leave_out" in given:
         given["leave_out"] = [kind for text in given["leave_out"] for kind in text.split(",")]
     with watching(terminal) as watch:
         from resnets.verbs.inspect import inspect
 
-        found = inspect(progress=watch.progress, options=DataOptions(**columns), **given)
+        found = inspect(progress=watch.progress, options=options, **given)
     if terminal.json:
         terminal.emit(found.to_json() | {"seconds": terminal.seconds()})
     else:

@@ -1,8 +1,8 @@
 """`resnets shards`."""
 
-import dataclasses
 from typing import Any
 
+from resnets.base.options import taken_from
 from resnets.base.text import counted, printable
 from resnets.cli.commands import Argument, Command, Option, options_of
 from resnets.cli.live import watching
@@ -11,10 +11,7 @@ from resnets.data.options import DataOptions
 
 
 def run(given: dict[str, Any], terminal: Terminal) -> int:
-    columns = {
-        field.name: given.pop(field.name) for field in dataclasses.fields(DataOptions) if field.name in given
-    }
-    options = DataOptions(**columns)
+    options = taken_from(given, DataOptions)
     with watching(terminal) as watch:
         from resnets.verbs.shards import shards
 
