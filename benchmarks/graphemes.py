@@ -1,14 +1,16 @@
 """More training pictures for a network that reads graphemes: every combination in every font that shapes it.
 
     python benchmarks/graphemes.py DATA OUT
-    python benchmarks/graphemes.py DATA OUT --fonts /usr/share/fonts/truetype --fonts MORE --each 1
+    python benchmarks/graphemes.py DATA OUT --fonts /usr/share/fonts/truetype --fonts MORE --compose 8
     python benchmarks/graphemes.py DATA OUT --each 0 --writing WRITTEN --without writer2
 
 DATA: a folder in Kaggle's layout with `holdout_combinations.csv` and the script `make_graphemes.py` that drew its
 pictures; the script needs uharfbuzz, and Pillow with raqm. OUT: a new folder with `labels.csv`, which `resnets
 train` takes, and its pictures. The held-out combinations are the validation part, as DATA drew them, and nothing
-else: DATA's other pictures and those drawn here are the training part. WRITTEN: a table of handwriting whose
-writers, all but one, are added to the training part; the one that is left out is the test part.
+else: DATA's other pictures and those drawn here are the training part. `--compose N` also draws combinations that
+are in no list: every root with every vowel sign and with every consonant sign, each in up to N fonts. WRITTEN: a
+table of handwriting whose writers, all but one, are added to the training part; the one that is left out is the
+test part.
 The fonts named by the script come from DATA's list; every `*.ttf` below a further `--fonts` folder is used too.
 """
 
@@ -38,6 +40,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--fonts", type=Path, action="append", help=f"the first has DATA's fonts ({FONTS})")
     parser.add_argument("--each", type=int, default=1, help="pictures a combination and font")
+    parser.add_argument("--compose", type=int, default=0, help="fonts of a combination that is in no list")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--writing", type=Path, help="folder with labels.csv and writers")
     parser.add_argument("--without", help="the writer that is left out")
@@ -47,7 +50,7 @@ def main() -> None:
     held_out = {key(row) for row in table(options.data / "holdout_combinations.csv")}
     rows = [*given(options.data, held_out, options.out)]
     if options.each:
-        rows += drawn(options.data, held_out, options.out, folders, options.each, random.Random(options.seed))
+        rows += drawn(options, held_out, folders, random.Random(options.seed))
     if options.writing:
         rows += written(options.writing, options.without, options.out)
     with open(options.out / "labels.csv", "w", encoding="utf-8", newline="") as handle:
@@ -82,23 +85,47 @@ def given(data: Path, held_out: set[tuple[int, ...]], out: Path) -> Iterator[Row
 
 
 def drawn(
-    data: Path, held_out: set[tuple[int, ...]], out: Path, folders: list[Path], each: int, rng: random.Random
+    options: argparse.Namespace, held_out: set[tuple[int, ...]], folders: list[Path], rng: random.Random
 ) -> Iterator[Row]:
     """New pictures of the combinations that are not held out."""
-    script: Any = module_of(data / "make_graphemes.py")
+    script: Any = module_of(options.data / "make_graphemes.py")
     fonts = [script.Font(folders[0] / font) for font in script.FONTS]
     fonts += [script.Font(path) for folder in folders[1:] for path in sorted(folder.rglob("*.ttf"))]
-    graphemes = {key(row): row for row in table(data / "train.csv")}
-    for combination, row in sorted(graphemes.items()):
+    listed = {key(row): row["grapheme"] for row in table(options.data / "train.csv")}
+    composed = combined(script, options.data, set(listed.values())) if options.compose else {}
+    for combination, grapheme in sorted((composed | listed).items()):
         if combination in held_out:
             continue
-        for font in fonts:
-            if not font.shapes(script.shown(row["grapheme"])):
-                continue
-            for number in range(each):
-                picture = Image.fromarray(script.draw(row["grapheme"], font, rng))
+        able = [font for font in fonts if font.shapes(script.shown(grapheme))]
+        if combination not in listed:
+            able = rng.sample(able, min(options.compose, len(able)))
+        labels = {"grapheme": grapheme, **dict(zip(HEADS, combination, strict=True))}
+        for font in able:
+            for number in range(options.each):
+                picture = Image.fromarray(script.draw(grapheme, font, rng))
                 name = f"{'-'.join(map(str, combination))}-{font.name}-{number}.png"
-                yield stored(picture, name, row, font.name, "train", out)
+                yield stored(picture, name, labels, font.name, "train", options.out)
+
+
+def combined(script: Any, data: Path, listed: set[str]) -> dict[tuple[int, ...], str]:
+    """Every root with every vowel sign alone, and every consonant sign alone or with one vowel sign, as text.
+
+    A text that several combinations spell, or that is in the list, is left out: its labels would be a guess.
+    """
+    roots, vowels = script.read_class_map(data / "class_map.csv")
+    spelled: dict[str, list[tuple[int, ...]]] = {}
+    for root in roots:
+        for vowel in vowels:
+            for consonant in script.CONSONANT:
+                text = script.compose(root, vowel, consonant, roots, vowels)
+                spelled.setdefault(text, []).append((root, vowel, consonant))
+    chosen = {}
+    for text, combinations in spelled.items():
+        root, vowel, consonant = combinations[0]
+        wanted = not consonant or not vowel or vowel == 1 + (root + consonant) % (len(vowels) - 1)
+        if len(combinations) == 1 and wanted and text not in listed:
+            chosen[combinations[0]] = text
+    return chosen
 
 
 def written(folder: Path, without: str | None, out: Path) -> Iterator[Row]:

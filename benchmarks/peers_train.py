@@ -9,7 +9,7 @@ start-up and validation count on no side. Every run appends a line to `--out`; a
 
 resnet18, resnet50: 224 pixels, batches of 32, from JPEG files. PHOTOS are folders of them (any depth), of which
 `--photographs` are copied into three classes.
-  resnets       `resnets train` with nothing but the network, the epochs and the folder of its run
+  resnets       `resnets train` with nothing but the network, no weights, the epochs and the folder of its run
   resnets best  the same with `--best`: without the average of the weights, which no other side keeps
   timm          the defaults of timm's train.py: fp32, NCHW, 4 workers, prefetcher, label smoothing 0.1, SGD
   timm best     its flags --amp --amp-dtype bfloat16 --channels-last, and a worker a core
@@ -154,8 +154,8 @@ def augmentation(whose: str, pictures: int) -> tuple[float, float]:
 def resnets_run(job: Record, runs: Path, flags: list[str]) -> Record:
     """`resnets train`, its rate from the run's own log, and what it chose."""
     program = Path(sys.executable).with_name("resnets")
-    asked = ["--model", job["model"], "--epochs", str(job["epochs"]), "--runs", str(runs), "--quiet"]
-    _, figures = in_own_process([program, "train", job["root"], *asked, *flags])
+    asked = ["--model", job["model"], "--weights", "none", "--epochs", str(job["epochs"]), "--runs", str(runs)]
+    _, figures = in_own_process([program, "train", job["root"], *asked, "--quiet", *flags])
     newest = max(runs.iterdir(), key=lambda run: run.stat().st_mtime)
     events = [json.loads(line) for line in (newest / "events.jsonl").read_text().splitlines()]
     plan = next(event["plan"] for event in events if event["event"] == "plan")
