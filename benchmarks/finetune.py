@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="the folder of results.jsonl and of the runs")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="which of the runs; the probe always")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--finetuned", type=shlex.split, default=[], help="further flags of the fine-tuned runs")
     parser.add_argument("--scratch", type=shlex.split, default=[], help="further flags of the runs from scratch")
@@ -130,7 +131,7 @@ def main() -> None:
         "finetuned": ["--weights", weights, "--epochs", epochs, *options.finetuned],
         "scratch": ["--model", network, "--weights", "none", "--epochs", epochs, *options.scratch],
     }
-    for kind, seed in [("probe", 0), *((kind, seed) for seed in range(options.seeds) for kind in KINDS)]:
+    for kind, seed in [("probe", 0), *((kind, seed) for seed in range(options.seeds) for kind in options.kinds)]:
         done = next((line for line in lines if (line["kind"], line["seed"]) == (kind, seed)), None)
         if done is not None and done["flags"] != flags[kind]:
             sys.exit(f"{results} has {kind} {seed} with {shlex.join(done['flags'])}; choose another --out")
