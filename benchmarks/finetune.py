@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="the folder of results.jsonl and of the runs")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="which of the runs; the probe always")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="which runs; the probe always")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--finetuned", type=shlex.split, default=[], help="further flags of the fine-tuned runs")
     parser.add_argument("--scratch", type=shlex.split, default=[], help="further flags of the runs from scratch")
