@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+import resnets
 from resnets.cli import app
+from tests.integration.pictures import class_folders
 
 
 def test_figures_for_scripts_have_the_documented_keys(
@@ -45,6 +48,17 @@ def test_figures_for_people_show_names_that_cannot_drive_the_terminal(
     assert "top-1" in printed.out
     assert all(line.isprintable() for line in (printed.out + printed.err).splitlines())
     assert r"\x1b[31mred" in printed.out
+
+
+def test_a_weights_file_is_measured_with_its_receipt_and_what_was_assumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = class_folders(tmp_path / "pictures", {"dark": 4, "light": 4})
+    torch.save(resnets.build("resnet20", num_classes=2).state_dict(), tmp_path / "resnet20-own.pth")
+    assert app(["evaluate", str(tmp_path / "resnet20-own.pth"), str(pictures), "--split", "all"]) == 0
+    said = capsys.readouterr().err
+    assert "weights resnet20-own.pth (torchvision's names): 116 as they are (269,202 parameters)" in said
+    assert "warning: resnet20-own.pth: assumed: pictures are prepared at 32x32" in said
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,13 @@ def test_quiet_silences_all_but_errors(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == "error: seen\n"
 
 
+def test_what_became_of_weights_is_shown_but_to_who_wants_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (False, True):
+        with Terminal(quiet=quiet):
+            logging.getLogger("resnets.weights").info("weights a.pth: 3 as they are")
+    assert capsys.readouterr().err == "weights a.pth: 3 as they are\n"
+
+
 def test_debug_shows_the_remarks_too(capsys: pytest.CaptureFixture[str]) -> None:
     with Terminal(debug=True):
         log.info("going on in 0.5 s")

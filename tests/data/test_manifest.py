@@ -270,16 +270,33 @@ def test_damaged_manifests_raise_nothing_but_data_errors(small: Path, tmp_path: 
     assert refused > 30
 
 
-def test_a_head_named_as_a_column_is_refused(small: Path) -> None:
-    class Sized(FolderSource):
-        def listing(self):  # type: ignore[no-untyped-def]
-            from dataclasses import replace
-
-            plain = super().listing()
-            return replace(plain, heads={"size": plain.heads["label"]}, labels={"size": plain.labels["label"]})
-
-    with pytest.raises(DataError, match="a head cannot be called 'size', which is a column of the manifest"):
-        open_data(Sized(small))
+def test_labels_may_be_called_as_the_manifests_own_columns(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    tags = np.eye(2, dtype=np.float32)[[0, 1] * 10]
+    tags[3, 0] = np.nan
+    labels = {
+        "size": ["small", "large"] * 10,
+        "format": tags,
+        "finding": ["a", "b", "b", "a"] * 5,
+        "kind": [0, 1] * 10,
+    }
+    data = open_data((pixels, labels))
+    names = data.manifest.table.column_names
+    assert [name for name in names if "label." in name] == [
+        "label.size",
+        "label.format",
+        "label.format.unknown",
+        "label.finding",
+    ]
+    data.manifest.write(tmp_path / "manifest.parquet")
+    read = Manifest.read(tmp_path / "manifest.parquet")
+    assert list(read.heads) == ["size", "format", "finding", "kind"]
+    for head in data.heads:
+        assert np.array_equal(read.labels(head), data.manifest.labels(head)), head
+    assert read.labels("format")[3].tolist() == [-1, 1]
+    assert read.hash() == data.manifest.hash()
+    with pytest.raises(DataError, match=r"two labels would have the column 'label.size' of the manifest"):
+        open_data((pixels, {"size": labels["size"], "label.size": labels["size"]}))
 
 
 def test_data_is_what_the_contract_says(small: Path) -> None:

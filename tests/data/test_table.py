@@ -389,6 +389,8 @@ def test_lists_in_cells_are_several_classes_a_picture(tmp_path: Path, separator:
     assert listing.heads["label"].ids == ("cat", "dog")
     assert presence(listing) == [[1, 1], [1, 0], [-1, -1], [0, 0]]
     assert f"lists of classes in 'tags', joined by '{separator.strip()}'" in listing.notes[0]
+    alone = f"a cell with '{separator.strip()}' alone is a picture with none of the classes"
+    assert listing.notes[1] == f"empty cells of 'tags', of which nothing is known: 1; {alone}"
 
 
 def test_a_separator_in_few_cells_makes_no_lists(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def make_samples(folder: Path) -> dict[str, Sample | list[Sample]]:
         evaluate = _json("evaluate", str(run), "digits", "--out", "answers.parquet")
         predict = _lines("predict", str(run), "seven.png", "notes.png", "--top", "2")
         written = _json("predict", str(run), "seven.png", "notes.png", "--out", "answers.csv", status=1)
+        make_folder(Path("pets"))
+        inspect = _json("inspect", "pets", "--out", "inspected")
         state = json.loads((run / "checkpoint" / "step-9" / "state.json").read_text())
         events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
         return {
@@ -69,9 +71,22 @@ def make_samples(folder: Path) -> dict[str, Sample | list[Sample]]:
             "evaluate": evaluate,
             "predict": predict,
             "predict-out": written,
+            "inspect": inspect,
             "models": _json("models"),
             "summary": _json("summary", "resnet20"),
         }
+
+
+def make_folder(root: Path) -> None:
+    """Two classes of six small pictures, with a copy of one and a file that is none."""
+    noise = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = noise.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    (root / "cat" / "again.png").write_bytes((root / "cat" / "5.png").read_bytes())
+    (root / "dog" / "notes.png").write_text("no picture")
 
 
 def _json(*arguments: str, status: int = 0) -> Sample:
@@ -142,4 +157,4 @@ def brief(name: str, sample: Any) -> Any:
     return sample
 
 
-EXAMPLES = ("model", "state", "events", "train", "evaluate", "predict", "predict-out", "summary")
+EXAMPLES = ("model", "state", "events", "train", "evaluate", "predict", "predict-out", "inspect", "summary")

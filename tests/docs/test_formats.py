@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,13 @@ def events(folder: Path, samples: dict[str, Any]) -> list[dict[str, Any]]:
             (noise, {"kind": [0, 1] * 10, "tags": tags}), config=resnets.TrainConfig(epochs=1, name="heads")
         )
         resnets.train((noise, tags), config=resnets.TrainConfig(epochs=1, name="tags"))
-        names = ("stopped", "failed", "heads", "tags")
+
+        def slow(event: dict[str, Any]) -> None:
+            if event["event"] == "epoch":
+                time.sleep(0.5)
+
+        resnets.train((noise, tags), config=resnets.TrainConfig(minutes=0.1, name="slow"), on_event=slow)
+        names = ("stopped", "failed", "heads", "tags", "slow")
         read = [(folder / "runs" / name / "events.jsonl").read_text() for name in names]
     return [*samples["events"], *(json.loads(line) for text in read for line in text.splitlines())]
 

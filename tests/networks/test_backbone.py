@@ -1,16 +1,22 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from resnets.base.errors import UsageError
 from resnets.networks.backbone import Backbone, features
+from resnets.networks.convert import to_timm, to_torchvision
 from resnets.networks.resnet import build
 from resnets.networks.spec import ResNetSpec
+from resnets.networks.unet import UNet
+from resnets.training.recalibrate import recalibrate
 
 SPEC = ResNetSpec(block="basic", depths=(1, 1, 1, 1), width=8, heads={"label": 3})
 
 
-@pytest.mark.parametrize("name_or_spec", [SPEC, "resnet20", "resnet9", "resnet10t"])
+@pytest.mark.parametrize("name_or_spec", [SPEC, "resnet20", "resnet9", "resnet9_whitened", "resnet10t"])
 def test_the_maps_have_the_channels_and_strides_that_are_said(name_or_spec: str | ResNetSpec) -> None:
     backbone = Backbone(name_or_spec)
     maps = backbone(torch.rand(1, 3, 64, 96))
@@ -47,6 +53,17 @@ def test_features_come_from_a_network_or_from_what_holds_one() -> None:
         assert torch.equal(features(model, images)["stage4"], network.maps(images)["stage4"])
 
 
+def test_what_holds_a_network_is_taken_for_it_everywhere() -> None:
+    network = build(replace(SPEC, width=64, heads=(("label", 3),)))
+    loaded = SimpleNamespace(network=network)  # as a loaded model does
+    assert Backbone(loaded).network.conv1.weight is network.conv1.weight
+    assert UNet(loaded, 2).encoder.conv1.weight is network.conv1.weight
+    assert to_torchvision(loaded).keys() == to_timm(loaded).keys() == network.state_dict().keys()
+    assert recalibrate(loaded, [torch.rand(2, 3, 32, 32)]) == 12
+
+
 def test_features_of_a_foreign_module_are_refused() -> None:
     with pytest.raises(UsageError, match="features needs a network made by resnets, got Linear"):
         features(nn.Linear(2, 2), torch.rand(1, 2))
+    with pytest.raises(UsageError, match="Backbone or UNet needs a network made by resnets, got Linear"):
+        Backbone(nn.Linear(2, 2))

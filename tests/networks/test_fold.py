@@ -77,7 +77,16 @@ def test_a_folded_network_gives_what_the_network_gives(name: str) -> None:
         assert apart(folded(network)(images.double()), network(images.double())) < 1e-8
 
 
-EACH_KIND = ("resnet18", "resnet50d", "resnetrs50", "resnetblur18", "resnetv2_18", "resnetv2_50t", "resnet9")
+EACH_KIND = (
+    "resnet18",
+    "resnet50d",
+    "resnetrs50",
+    "resnetblur18",
+    "resnetv2_18",
+    "resnetv2_50t",
+    "resnet9",
+    "resnet9_whitened",
+)
 
 
 @pytest.mark.parametrize("name", [*EACH_KIND, "vanresnet"])
@@ -151,7 +160,7 @@ def test_a_convolutions_own_bias_is_kept() -> None:
 BF16 = ("resnet18_option_a", "seresnet50", "ecaresnet26t", "resnetblur50d", "resnetrs50", "resnetv2_18")
 
 
-@pytest.mark.parametrize("name", [*BF16, "resnetv2_50d_gn", "resnet9", "vanresnet"])
+@pytest.mark.parametrize("name", [*BF16, "resnetv2_50d_gn", "resnet9", "resnet9_whitened", "vanresnet"])
 def test_bf16_is_as_near_to_float32_as_autocast_is(name: str) -> None:
     torch.manual_seed(0)
     network = trained(short(name))

@@ -61,6 +61,8 @@ def test_the_groups_of_resnext_have_4_channels_in_the_first_stage_and_32_in_the_
         ((224, 224), "resnet50d", "deep"),
         ((8, 8), "resnet50d", "small"),
         ((224, 224), "resnet20", "small"),
+        ((32, 32), "resnet9_whitened", "whitened"),
+        ((64, 64), "resnet9_whitened", "whitened"),
     ],
 )
 def test_small_pictures_get_the_small_stem_and_others_the_networks_own(

@@ -11,7 +11,7 @@ from resnets.networks.unet import UNet, from_json
 SPEC = ResNetSpec(block="basic", depths=(1, 1, 1, 1), width=8, heads=())
 
 
-@pytest.mark.parametrize("encoder", [SPEC, "resnet20", "resnet10t", "vanresnet"])
+@pytest.mark.parametrize("encoder", [SPEC, "resnet20", "resnet9_whitened", "resnet10t", "vanresnet"])
 @pytest.mark.parametrize("size", [(64, 64), (45, 71), (1, 3)])
 def test_a_unet_gives_a_class_for_every_pixel_of_any_size(
     encoder: str | ResNetSpec, size: tuple[int, int]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from resnets.base.errors import UsageError
-from resnets.networks.resnet import ResNet
+from resnets.networks.resnet import ResNet, build
 from resnets.networks.spec import ResNetSpec
 from resnets.networks.variants import VARIANTS, variant
 
@@ -99,6 +99,9 @@ PEERS = {
 
 # by hand: what differs from a known network, or all layers
 PROJECTIONS = 64 * 128 + 2 * 128 + 128 * 256 + 2 * 256 + 256 * 512 + 2 * 512  # option B's of ResNet-18 and -34
+WHITENED_9 = (  # the fixed filters are no parameters, their 32 biases are
+    32 + 9 * (32 * 64 + 2 * 64**2 + 64 * 128 + 128 * 256 + 2 * 256**2) + 2 * (3 * 64 + 128 + 3 * 256) + 256 * 10
+)
 BY_HAND = {
     "resnet18_v1": 11_689_512,
     "resnet34_v1": 21_797_672,
@@ -132,6 +135,8 @@ BY_HAND = {
     "resnet9": 9 * (3 * 64 + 64 * 128 + 2 * 128**2 + 128 * 256 + 256 * 512 + 2 * 512**2)
     + 2 * (64 + 3 * 128 + 256 + 3 * 512)
     + 512 * 10,
+    "resnet9_whitened": WHITENED_9,
+    "resnet11_whitened": WHITENED_9 + 9 * 2 * 128**2 + 2 * 2 * 128,
     "grapheme_resnet34": 21_797_672 - 2 * 64 * 49 - 513_000 + 513 * (11 + 168 + 7),
     "vanresnet": 9 * (3 * 32 + 32 * 64 + 64**2 + 64 * 128) + 2 * (32 + 64 + 64 + 128) + 129 * 128 + 129 * 10,
     "imagenette_resnet34": 21_797_672 - 3 * 64 * (49 - 9) - 513_000 + 513 * 10,
@@ -203,3 +208,46 @@ def test_a_plain_network_has_the_parameters_of_its_residual_twin(plain: str) -> 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"no network named 'resnet51'; did you mean .*resnet50.*resnets models"):
         variant("resnet51")
+
+
+def test_a_name_can_change_fields_behind_a_colon() -> None:
+    changed = variant("resnet18:width=32,depths=1-1-1-1,stem=deep,antialias=true,dropout=0.25")
+    expected = replace(
+        VARIANTS["resnet18"], width=32, depths=(1, 1, 1, 1), stem="deep", antialias=True, dropout=0.25
+    )
+    assert changed == expected
+
+
+def test_a_narrower_resnet18_has_the_parameters_counted_by_hand() -> None:
+    with torch.device("meta"):
+        network = build("resnet18:width=32", num_classes=10)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters_of_resnet18(
+        width=32, classes=10
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet18:width=many", "width=many cannot be read; give it as in width=64"),
+        ("resnet18:antialias=yes", "antialias=yes cannot be read; give it as in antialias=false"),
+        ("resnet18:witdh=32", "no field of a network named 'witdh'; did you mean width"),
+        ("resnet18:heads=2", "no field of a network named 'heads'"),
+        ("resnet18:stem=tall", "ResNetSpec.stem must be one of imagenet"),
+        ("resnt18:width=32", "no network named 'resnt18'; did you mean resnet18"),
+    ],
+)
+def test_a_change_that_cannot_be_is_told_in_one_line(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        variant(name)
+
+
+def parameters_of_resnet18(*, width: int, classes: int) -> int:
+    """He et al. 2015, table 1, by hand: convolutions without bias, two numbers a channel of a batch norm."""
+    total, channels = 7 * 7 * 3 * width + 2 * width, width
+    for stage in range(4):
+        out = width * 2**stage
+        first = 9 * channels * out + 9 * out * out + 4 * out + (channels * out + 2 * out if stage else 0)
+        total += first + 2 * 9 * out * out + 4 * out
+        channels = out
+    return total + channels * classes + classes

@@ -24,7 +24,9 @@ def trained(network: nn.Module) -> set[str]:
     return {name.split(".")[0] for name, parameter in network.named_parameters() if parameter.requires_grad}
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50d", "resnetv2_18", "resnet9", "vanresnet"])
+@pytest.mark.parametrize(
+    "name", ["resnet20", "resnet18", "resnet50d", "resnetv2_18", "resnet9", "resnet9_whitened", "vanresnet"]
+)
 def test_every_parameter_is_in_exactly_one_part(name: str) -> None:
     network = resnets.build(name, num_classes=4)
     found = [id(one) for part in parts_of(network) for module in part for one in module.parameters()]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -15,7 +16,7 @@ from resnets import UsageError
 from resnets.data.manifest import Manifest
 from resnets.data.sources.manifest import ManifestSource
 from resnets.understanding.doctor.finding import KINDS, LEFT_OUT
-from resnets.understanding.doctor.inspection import Inspection
+from resnets.understanding.doctor.inspection import Inspection, facts_in_words
 from tests.understanding.faults import Planted, encoded, picture, plant_faults
 
 NOT_PLANTED = ("unreadable", "no-class", "left-out", "labels", "colour", "imbalance", "drift", "folder-links")
@@ -297,9 +298,11 @@ def test_several_label_columns_have_corrections_of_their_own(tmp_path: Path) -> 
     chance = np.random.default_rng(0)
     pixels = np.stack([np.asarray(picture(chance)) for _ in range(40)])
     pixels[20] = pixels[1]
-    labels = {"root": ["r", "s"] * 20, "vowel": ["a", "b", "c", "d"] * 10}
+    labels = {"root": ["r", "s"] * 20, "vowel": [None, "b", None, "d", *["a", "b", "c", "d"] * 9]}
     found = resnets.inspect((pixels, labels), out=tmp_path / "out")
     assert set(found.classes) == {"root", "vowel"}
+    assert found.to_json()["without_label"] == {"root": 0, "vowel": 2}
+    assert facts_in_words(found)["no label"] == "2 of vowel"
     conflicts = found.finding("conflicts")
     assert conflicts is not None
     assert conflicts.rows == (1, 20)
@@ -308,3 +311,32 @@ def test_several_label_columns_have_corrections_of_their_own(tmp_path: Path) -> 
     listing = ManifestSource(manifest, resnets.open_data((pixels, labels)).source).listing()
     assert listing.labels["root"][:3].tolist() == [1, 1, 0]
     assert listing.notes == ["labels of root that the manifest corrects: 1 (its column 'root.corrected')"]
+
+
+def test_lists_of_classes_are_corrected_by_lists(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    pictures = [encoded(picture(chance)) for _ in range(20)]
+    tags = pa.array([["a"], ["b"], [], None, ["a", "b"]] * 4, pa.list_(pa.string()))
+    pq.write_table(pa.table({"image": pictures, "tags": tags}), tmp_path / "table.parquet")
+    data = resnets.open_data(tmp_path / "table.parquet")
+    path = tmp_path / "manifest.parquet"
+
+    def correct(values: list[object], kind: pa.DataType) -> None:
+        column = pa.array(values + [None] * (20 - len(values)), kind)
+        table = data.manifest.table.append_column("corrected", column)
+        replace(data.manifest, table=table).write(path)
+
+    correct([None, ["a", "b"], ["b"]], pa.list_(pa.string()))
+    opened = resnets.open_data(path)
+    assert opened.notes[0] == "labels that the manifest corrects: 2 (its column 'corrected')"
+    assert opened.labels("label")[:3].tolist() == [[1, 0], [1, 1], [0, 1]]
+    found = resnets.inspect(path)
+    assert found.corrected == 2
+    assert found.manifest.table["label"].to_pylist()[:3] == [["a"], ["b"], []]
+    assert found.manifest.table["corrected"].to_pylist()[:3] == [None, ["a", "b"], ["b"]]
+    correct([["z"]], pa.list_(pa.string()))
+    with pytest.raises(resnets.DataError, match="column 'corrected' has the class 'z', which its head lacks"):
+        resnets.open_data(path)
+    correct(["a"], pa.string())
+    with pytest.raises(resnets.DataError, match="'corrected' is of several classes a picture; it must hold lists"):
+        resnets.open_data(path)

@@ -13,12 +13,13 @@ from resnets.base.errors import ModelFileError, UsageError
 from resnets.base.files import sha256_of
 from resnets.data.imagenet import imagenet_head
 from resnets.labels import Head
-from resnets.networks import ResNetSpec, build, variant
+from resnets.networks import VARIANTS, ResNetSpec, build, variant
+from resnets.networks.convert import timm_name
 from resnets.preprocess import IMAGENET_MEAN, Preprocess
 from resnets.weights.blank import outline
+from resnets.weights.layouts import by_our_names, recognise
 from resnets.weights.loading import find, initialise, load, load_weights
 from resnets.weights.modelfile import Model, save
-from resnets.weights.transfer import fold_channels
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_weights_without_words_are_taken_for_imagenets_and_that_is_said(
     assert receipt.counts()["loaded"] == {"tensors": 122, "parameters": 11_689_512}
     assert model.heads["label"] == imagenet_head()
     assert model.preprocess == Preprocess(size=(224, 224), crop=0.875, interpolation="bicubic")
-    assert len(receipt.assumptions) == 2
+    assert len(receipt.assumptions) == 3  # the network, the classes, the preprocessing
     assert model.origin["receipt"]["assumptions"] == list(receipt.assumptions)
 
 
@@ -173,7 +174,7 @@ def test_v1_and_v1_5_are_told_apart_where_something_says_it(tmp_path: Path) -> N
     torch.save(tensors, tmp_path / "w.pt")
     model, receipt = load_weights(tmp_path / "w.pt")
     assert model.network.spec.stride_in == "3x3"
-    assert any("resnet50_v1 has the same shapes" in text for text in receipt.assumptions)
+    assert any("resnet50_v1 and resnetblur50 have the same shapes" in text for text in receipt.assumptions)
     chosen, receipt = load_weights(tmp_path / "w.pt", model="resnet50_v1")
     assert chosen.network.spec.stride_in == "1x1"
     assert not any("same shapes" in text for text in receipt.assumptions)
@@ -195,9 +196,72 @@ def test_torchvisions_file_names_say_v1_5_where_their_hash_is_right(tmp_path: Pa
         assert any("same shapes" in text for text in receipt.assumptions) == (path != right)
 
 
-def test_basic_blocks_have_no_v1_to_warn_of(tmp_path: Path, resnet20: dict[str, Tensor]) -> None:
-    _, receipt = load_weights(written(tmp_path / "w.safetensors", resnet20))
+@pytest.mark.parametrize(
+    ("name", "twins"),
+    [
+        ("resnet20", "plain20 has the same shapes"),
+        ("resnet18", "resnetblur18 has the same shapes"),
+        ("resnet50", "resnet50_v1 and resnetblur50 have the same shapes"),
+        ("seresnet18", ""),
+    ],
+)
+def test_networks_that_leave_no_trace_in_the_shapes_are_named_unless_the_file_says_which_it_is(
+    tmp_path: Path, name: str, twins: str
+) -> None:
+    for file in ("best.pt", f"{name}_mine.pt"):
+        torch.save(zeros(name, 3), tmp_path / file)
+        model, receipt = load_weights(tmp_path / file)
+        said = " ".join(receipt.assumptions)
+        assert model.origin["network"] == name
+        assert (twins in said) if file == "best.pt" else ("blur" not in said and "plain" not in said)
+        assert bool(twins) or "same shapes" not in said
+
+
+def test_a_name_with_more_behind_it_says_which_network_it_is(tmp_path: Path) -> None:
+    torch.save(zeros("resnetblur18", 3), tmp_path / "resnetblur18_84f4748f.pth")
+    model, receipt = load_weights(tmp_path / "resnetblur18_84f4748f.pth")
+    assert model.origin["network"] == "resnetblur18"
     assert not any("same shapes" in text for text in receipt.assumptions)
+
+
+def test_weights_that_fit_a_network_they_are_not_of_are_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save({"state_dict": zeros("resnet50", 3), "arch": "resnet50"}, tmp_path / "w.pt")
+    _, receipt = load_weights(tmp_path / "w.pt", model="resnet50_v1")
+    assert any("a network with stride_in='3x3', not '1x1'" in text for text in receipt.assumptions)
+    plain = replace(variant("plain20"), heads=(("label", 2),))
+    torch.save({"state_dict": zeros("resnet20", 2), "arch": "resnet20"}, tmp_path / "small.pt")
+    receipt = initialise(build(plain), tmp_path / "small.pt")
+    assert "a network with shortcut='A', not 'none'" in receipt.notes[-1]
+    assert "small.pt: these weights are of a network with shortcut='A'" in caplog.text
+    caplog.clear()
+    initialise(build(replace(variant("resnet20"), drop_path=0.1)), tmp_path / "small.pt")
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("name", ["resnetv2_18", "resnetv2_18d"])
+def test_timms_names_of_preactivation_networks_are_translated(tmp_path: Path, name: str) -> None:
+    spec = replace(variant(name), width=16, stem_width=16, heads=(("label", 3),))
+    torch.manual_seed(0)
+    network = build(spec).eval()
+    theirs = {timm_name(spec, key): value for key, value in network.state_dict().items()}
+    theirs["head.fc.weight"] = theirs["head.fc.weight"][:, :, None, None]
+    assert "stages.0.blocks.0.norm1.weight" in theirs
+    wrapped = {f"module.{key}": value.contiguous() for key, value in theirs.items()}
+    model, receipt = load_weights(written(tmp_path / "w.safetensors", wrapped), model=spec, strict=True)
+    images = torch.randn(1, 3, 64, 64)
+    assert torch.equal(model.network(images), network(images))
+    assert receipt.layout == "timm's names of pre-activation networks behind module."
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, spec in VARIANTS.items() if spec.preact and len(spec.depths) == 4]
+)
+def test_every_preactivation_network_is_recognised_by_timms_names(tmp_path: Path, name: str) -> None:
+    theirs = {timm_name(variant(name), key): value for key, value in zeros(name, 3).items()}
+    named = by_our_names(theirs, tmp_path / "w.pt")
+    assert recognise(named.tensors, tmp_path / "w.pt")[0] == name
 
 
 def test_another_head_is_new_and_said_so(tmp_path: Path, resnet18: dict[str, Tensor]) -> None:
@@ -224,33 +288,39 @@ def test_a_body_without_a_head_gives_features(tmp_path: Path, resnet18: dict[str
     assert model.network(torch.zeros(1, 3, 32, 32)).shape == (1, 512)
 
 
-def test_a_grey_stem_is_the_sum_of_the_colours() -> None:
-    weight = torch.arange(24.0).reshape(2, 3, 2, 2)
-    folded, how = fold_channels(weight, 1)
-    grey = torch.randn(1, 1, 4, 4)
-    as_colour = nn.functional.conv2d(grey.expand(1, 3, 4, 4), weight)
-    assert torch.allclose(nn.functional.conv2d(grey, folded), as_colour, atol=1e-5)
-    assert how == "3 channels summed to grey"
+def test_load_takes_other_heads_or_none(tmp_path: Path, resnet20: dict[str, Tensor]) -> None:
+    path = written(tmp_path / "w.safetensors", resnet20)
+    assert list(load(path, heads={"root": 3, "vowel": 2}).heads) == ["root", "vowel"]
+    assert load(path, heads={}).network(torch.zeros(1, 3, 32, 32)).shape == (1, 64)
+    with pytest.raises(UsageError, match="num_classes or heads, not both"):
+        load(path, heads={}, num_classes=2)
 
 
-def test_more_channels_are_cycled_and_keep_the_size_of_the_response() -> None:
-    weight = torch.randn(2, 3, 2, 2)
-    folded, how = fold_channels(weight, 4)
-    assert torch.allclose(folded[:, 3], weight[:, 0] * 0.75)
-    twelve, _ = fold_channels(weight, 12)
-    assert torch.allclose(twelve.sum(1), weight.sum(1), atol=1e-6)
-    assert how == "3 channels cycled to 4 and scaled by 3/4"
-
-
-@pytest.mark.parametrize(("channels", "kind"), [(1, "grey"), (4, "rgba")])
+@pytest.mark.parametrize(
+    ("channels", "kind", "how"),
+    [(1, "grey", "3 channels summed to grey"), (4, "rgba", "3 channels cycled to 4 and scaled by 3/4")],
+)
 def test_a_stem_for_other_channels_is_adapted_and_said_so(
-    tmp_path: Path, resnet18: dict[str, Tensor], channels: int, kind: str
+    tmp_path: Path, resnet18: dict[str, Tensor], channels: int, kind: str, how: str
 ) -> None:
     model, receipt = load_weights(written(tmp_path / "w.safetensors", resnet18), in_channels=channels)
     assert receipt.counts()["adapted"] == {"tensors": 1, "parameters": 64 * channels * 49}
+    assert f": {how}" in receipt.line()
     assert model.preprocess.channels == kind
     assert len(model.preprocess.mean) == channels
     assert model.network(torch.zeros(1, channels, 32, 32)).shape == (1, 1000)
+
+
+def test_twelve_channels_are_for_tensors_of_ones_own_and_the_message_says_how(
+    tmp_path: Path, resnet20: dict[str, Tensor]
+) -> None:
+    path = written(tmp_path / "w.safetensors", resnet20)
+    with pytest.raises(UsageError, match=r"build\(NAME, in_channels=12\).*initialise\(network, FILE\)"):
+        load_weights(path, in_channels=12)
+    network = build("resnet20", in_channels=12)
+    receipt = initialise(network, path)
+    assert "3 channels cycled to 12 and scaled by 3/12" in receipt.line()
+    assert torch.equal(network.conv1.weight[:, 10], resnet20["conv1.weight"][:, 1] / 4)
 
 
 def test_a_network_trained_on_grey_pictures_takes_grey_pictures(tmp_path: Path) -> None:
@@ -338,7 +408,7 @@ class Boom:
         return (print, ("code from the file ran",))
 
 
-@pytest.mark.parametrize("thing", [Boom(), argparse.Namespace(lr=0.1), nn.Linear(2, 2)])
+@pytest.mark.parametrize("thing", [Boom(), argparse.Namespace(lr=Boom()), nn.Linear(2, 2)])
 def test_a_file_with_more_than_tensors_is_not_opened(
     tmp_path: Path, thing: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -347,6 +417,16 @@ def test_a_file_with_more_than_tensors_is_not_opened(
         load_weights(tmp_path / "w.pth")
     assert "\n" not in str(caught.value)
     assert "ran" not in capsys.readouterr().out
+
+
+def test_the_arguments_that_training_scripts_keep_beside_the_tensors_are_no_obstacle(
+    tmp_path: Path, resnet20: dict[str, Tensor]
+) -> None:
+    arguments = argparse.Namespace(lr=0.1, model="resnet20")
+    torch.save({"state_dict": resnet20, "arch": "resnet20", "args": arguments}, tmp_path / "last.pth.tar")
+    model, receipt = load_weights(tmp_path / "last.pth.tar")
+    assert receipt.counts()["loaded"]["tensors"] == 116
+    assert model.origin["network"] == "resnet20"
 
 
 def test_files_that_are_no_weights_are_refused_in_one_line(tmp_path: Path, resnet20: dict[str, Tensor]) -> None:

@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 from resnets.base.errors import UsageError
@@ -77,6 +78,45 @@ def processor_name() -> str:
 def memory_bytes() -> int:
     """Main memory of the machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def free_memory_bytes(root: Path = Path("/")) -> int:
+    """Main memory that this process can still get: what the system has to give, and its control groups leave.
+
+    root: the folder that /proc and /sys are in. All of the machine's memory where the system says nothing.
+    """
+    available = _numbers(root / "proc/meminfo").get("MemAvailable:")
+    free = memory_bytes() if available is None else available * 1024
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":  # version 2
+            mount, limit, used, cache = root / "sys/fs/cgroup", "memory.max", "memory.current", ""
+        elif "memory" in controllers.split(","):
+            mount = root / "sys/fs/cgroup/memory"
+            limit, used, cache = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
+        else:
+            continue
+        group = mount / path.lstrip("/")  # not there where a container sees its own group as the mount
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(mount) and _text(folder / limit).strip().isdigit():
+                statistics = _numbers(folder / "memory.stat")
+                files = sum(statistics.get(f"{cache}{kind}_file", 0) for kind in ("inactive", "active"))
+                free = min(free, int(_text(folder / limit)) - int(_text(folder / used) or 0) + files)
+    return max(0, free)
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Name -> number, of a file with a name and a number in each line."""
+    rows = (line.split() for line in _text(path).splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
+
+
+def _text(path: Path) -> str:
+    """What the system says there; nothing where it has no such file."""
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError:
+        return ""
 
 
 def bf16_units_in_words() -> str:

@@ -33,6 +33,11 @@ MACHINE = (
     Option(name="precision", hint=Literal["fp32", "bf16"], help="of the computation", group="The machine"),
     Option(name="threads", hint=int, help="processor threads", group="The machine"),
 )
+VIEWS = Option(
+    name="views",
+    hint=Literal["one", "flip", "flip-shift"],
+    help="what an answer is the mean of: the picture, its mirror image too, or six views with shifts by a pixel",
+)
 
 COMMAND = Command(
     arguments=(MODEL, Argument(name="data", help="what resnets train takes: a folder, a file or a name")),
@@ -47,6 +52,7 @@ COMMAND = Command(
             hint=tuple[str, ...],
             help="several label columns: how much one counts in the score, as NAME=X; by default as in training",
         ),
+        VIEWS,
         Option(name="strict_data", hint=bool, help="a file that must be left out is an error"),
         Option(
             name="out",

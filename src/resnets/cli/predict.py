@@ -11,7 +11,7 @@ from resnets.base.machine import keep_freed_memory
 from resnets.base.text import counted, printable
 from resnets.base.world import world
 from resnets.cli.commands import Argument, Command, Option
-from resnets.cli.evaluate import MACHINE, MODEL
+from resnets.cli.evaluate import MACHINE, MODEL, VIEWS
 from resnets.cli.failures import OutputClosed
 from resnets.cli.terminal import Terminal
 
@@ -41,8 +41,7 @@ def run(given: dict[str, Any], terminal: Terminal) -> int:
     with terminal.progress("predicting", unit="files", hidden=seen) as report:
         predictions = predict(paths=paths, progress=report, **given)
         _write(predictions, form, out)
-    if predictions.skipped:
-        terminal.note(f"{predictions.skipped:,} files in folders are no pictures and were not read")
+    _say_how(given.get("views", "one"), predictions.skipped, terminal)
     if out is not None:
         _say_written(predictions, out, terminal)
     if predictions.failed:
@@ -62,8 +61,7 @@ def _run_in_parts(given: dict[str, Any], terminal: Terminal) -> int:
         written = predict_in_parts(paths=paths, progress=report, **given)
     if not world().leads:
         return 0
-    if written.skipped:
-        terminal.note(f"{written.skipped:,} files in folders are no pictures and were not read")
+    _say_how(given.get("views", "one"), written.skipped, terminal)
     if terminal.json:
         record = {"files": written.files, "errors": written.errors, "skipped": written.skipped}
         terminal.emit({**record, "outputs": [str(written.folder)], "seconds": terminal.seconds()})
@@ -74,6 +72,16 @@ def _run_in_parts(given: dict[str, Any], terminal: Terminal) -> int:
     if written.errors:
         raise Incomplete(f"{written.errors:,} of {written.files:,} files could not be read; each says why")
     return 0
+
+
+def _say_how(views: str, skipped: int, terminal: Terminal) -> None:
+    """What a reader of the answers should know."""
+    from resnets.evaluation.views import said
+
+    if views != "one":
+        terminal.note(f"every answer is {said(views)}")
+    if skipped:
+        terminal.note(f"{skipped:,} files in folders are no pictures and were not read")
 
 
 def _format(asked: str | None, out: Path | None, *, json: bool) -> Any:
@@ -149,6 +157,7 @@ COMMAND = Command(
     ),
     options=(
         Option(name="top", hint=int, help="classes a picture, the likeliest first, where it has one class"),
+        VIEWS,
         Option(
             name="format",
             hint=Literal["table", "jsonl", "csv", "parquet"],

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PLAIN_PAUSE_SECONDS = 10.0  # between two lines of progress where stderr is no terminal
 REDRAWS_PER_SECOND = 5
+WEIGHTS = "resnets.weights"  # the logger of receipts: shown, where other remarks are for --debug
 
 Report = Callable[[int, int | None], None]  # done so far, all where that is known
 
@@ -41,12 +42,14 @@ class Terminal:
         self._level, self._showwarning = self._logger.level, warnings.showwarning
         self._logger.addHandler(self._handler)
         self._logger.setLevel(logging.ERROR if self.quiet else logging.DEBUG if self.debug else logging.WARNING)
+        logging.getLogger(WEIGHTS).setLevel(logging.ERROR if self.quiet else logging.INFO)
         warnings.showwarning = self._show_warning
         return self
 
     def __exit__(self, *_: object) -> None:
         warnings.showwarning = self._showwarning
         self._logger.setLevel(self._level)
+        logging.getLogger(WEIGHTS).setLevel(logging.NOTSET)
         self._logger.removeHandler(self._handler)
 
     @property

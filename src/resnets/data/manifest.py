@@ -2,9 +2,9 @@
 
 Columns: path (text; names that are not UTF-8 have a shown form there and their bytes in `path_bytes`), size
 (bytes), content (blake2b-128 of the file; of pixels and shape where there is no file), width, height (upright),
-mode (Pillow's), channels, format; a column a head with the class id; split; left_out (the reason, or null). The
-column of a head with several classes a picture is a list of ids; where some rows are known for some classes only,
-a second column, NAME.unknown, lists the others.
+mode (Pillow's), channels, format; a column a head (`head_column`) with the class id; split; left_out (the reason,
+or null). The column of a head with several classes a picture is a list of ids; where some rows are known for some
+classes only, a second column, NAME.unknown, lists the others.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from resnets.data.decode import decode, header
 from resnets.data.multi import as_lists, from_lists, unknown_column
 from resnets.data.names import displayed, from_bytes, name_bytes
 from resnets.data.source import MISSING, PARTS, Labels, Listing, Picture, Source, Traits
-from resnets.labels import Head
+from resnets.labels import LABEL, Head
 
 FORMAT = 1
 KEY = b"resnets"  # the key of our JSON object in the Parquet file's metadata
@@ -46,6 +46,7 @@ TYPES: dict[str, pa.DataType] = {
     "split": pa.string(),
     "left_out": pa.string(),
 }
+RESERVED = {*TYPES, "finding", "duplicate_of", "suggested", "corrected", "shard"}  # no head's column is called so
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
 
@@ -81,13 +82,15 @@ class Manifest:
     def labels(self, head: str) -> Labels:
         """What `Listing.labels` has. Raises DataError for an id that the head lacks."""
         if self.heads[head].kind == "multi":
-            return from_lists(self.table, head, self.heads[head].ids)
+            return from_lists(self.table, head_column(head), self.heads[head].ids)
         position: dict[str | None, int] = {None: MISSING}
         position.update(self.heads[head].index())
-        ids = self.table[head].to_pylist()
+        ids = self.table[head_column(head)].to_pylist()
         unknown = next((name for name in ids if name not in position), None)
         if unknown is not None:
-            raise DataError(f"the manifest's column {head!r} has the class {unknown!r}, which its head lacks")
+            raise DataError(
+                f"the manifest's column {head_column(head)!r} has the class {unknown!r}, which its head lacks"
+            )
         return np.array([position[name] for name in ids], dtype=np.int64)
 
     def left_out(self) -> dict[int, str]:
@@ -102,7 +105,8 @@ class Manifest:
         """Hexadecimal digest of paths, contents, classes, parts and what is left out; not of where it lies."""
         digest = hashlib.blake2b(digest_size=CONTENT_BYTES)
         digest.update(json.dumps({name: head.ids for name, head in self.heads.items()}).encode())
-        of_heads = [name for head in self.heads for name in (head, unknown_column(head))]
+        columns_of = map(head_column, self.heads)
+        of_heads = [name for column in columns_of for name in (column, unknown_column(column))]
         names = [name for name in ("content", "left_out", *of_heads, "split") if name in self.table.column_names]
         columns = [self.table[name].to_pylist() for name in names]
         for path, content, left_out, *rest in zip(self.paths(), *columns, strict=True):
@@ -156,6 +160,11 @@ class Manifest:
             )
         except (KeyError, TypeError, ValueError, AttributeError, OSError, pa.ArrowException) as error:
             raise DataError(f"the manifest {printable(str(path))} cannot be used: {_first_line(error)}") from error
+
+
+def head_column(head: str) -> str:
+    """The manifest's column of a head: its name, behind `label.` where another column is called so."""
+    return f"{LABEL}.{head}" if head in RESERVED else head
 
 
 def is_manifest(path: Path) -> bool:
@@ -263,13 +272,16 @@ def build_table(listing: Listing, facts: Facts, parts: Iterable[str | None]) -> 
         "format": facts.format,
     }
     for name, head in listing.heads.items():
-        if name in TYPES:
-            raise DataError(f"a head cannot be called {name!r}, which is a column of the manifest; rename it")
+        column = head_column(name)
         if head.kind == "multi":
-            columns |= as_lists(name, head.ids, listing.labels[name])
-            continue
-        ids = np.array([*head.ids, None], dtype=object)  # MISSING is -1: the last
-        columns[name] = ids[listing.labels[name]].tolist()
+            new = as_lists(column, head.ids, listing.labels[name])
+        else:
+            ids = np.array([*head.ids, None], dtype=object)  # MISSING is -1: the last
+            new = {column: ids[listing.labels[name]].tolist()}
+        twice = next((one for one in new if one in columns), None)
+        if twice is not None:
+            raise DataError(f"two labels would have the column {twice!r} of the manifest; rename {name!r}")
+        columns |= new
     columns["split"] = list(parts)
     columns["left_out"] = [facts.left_out.get(row) for row in range(len(raw))]
     types = TYPES | _types(listing.heads)
@@ -278,10 +290,11 @@ def build_table(listing: Listing, facts: Facts, parts: Iterable[str | None]) -> 
 
 def _types(heads: Mapping[str, Head]) -> dict[str, pa.DataType]:
     """The types of the heads' columns."""
-    types = {name: pa.string() for name in heads}
+    types = {head_column(name): pa.string() for name in heads}
     for name, head in heads.items():
         if head.kind == "multi":
-            types |= {name: pa.list_(pa.string()), unknown_column(name): pa.list_(pa.string())}
+            column = head_column(name)
+            types |= {column: pa.list_(pa.string()), unknown_column(column): pa.list_(pa.string())}
     return types
 
 
@@ -293,7 +306,7 @@ def _checked(table: pa.Table, heads: Mapping[str, Head]) -> pa.Table:
         if name in table.column_names:
             place = table.column_names.index(name)
             table = table.set_column(place, name, table.column(place).cast(kind))
-        elif name in TYPES or name in heads:
+        elif name in TYPES or name in map(head_column, heads):
             raise DataError(f"the column {name} is not there; write it again from its source")
     wrong = sorted(set(table["split"].unique().to_pylist()) - {None, *PARTS})
     if wrong:

@@ -15,27 +15,27 @@ Presence = npt.NDArray[np.int8]  # (n, classes): 1 there, 0 not there, MISSING n
 CELLS_LIMIT = 2**31  # rows x classes of one head
 
 
-def unknown_column(head: str) -> str:
-    """The manifest's column of the classes that are not known, where a row is known for some of them."""
-    return f"{head}.unknown"
+def unknown_column(column: str) -> str:
+    """The column beside a head's, of the classes that are not known where a row is known for some of them."""
+    return f"{column}.unknown"
 
 
-def as_lists(head: str, ids: Sequence[str], presence: npt.NDArray[Any]) -> dict[str, list[list[str] | None]]:
+def as_lists(column: str, ids: Sequence[str], presence: npt.NDArray[Any]) -> dict[str, list[list[str] | None]]:
     """The manifest's columns of a head: the ids that are there, None for a row of which nothing is known."""
     known = (presence != MISSING).any(axis=1)
     columns = {
-        head: [row if there else None for row, there in zip(_named(presence == 1, ids), known, strict=True)]
+        column: [row if there else None for row, there in zip(_named(presence == 1, ids), known, strict=True)]
     }
     partly = (presence == MISSING) & known[:, None]
     if partly.any():
-        columns[unknown_column(head)] = [row or None for row in _named(partly, ids)]
+        columns[unknown_column(column)] = [row or None for row in _named(partly, ids)]
     return columns
 
 
-def from_lists(table: pa.Table, head: str, ids: Sequence[str]) -> Presence:
+def from_lists(table: pa.Table, column: str, ids: Sequence[str]) -> Presence:
     """The inverse of `as_lists`. Raises DataError for an id that is not in `ids`."""
-    presence = presence_of(table[head].combine_chunks(), ids, where=f"the manifest's column {head!r}")
-    name = unknown_column(head)
+    presence = presence_of(table[column].combine_chunks(), ids, where=f"the manifest's column {column!r}")
+    name = unknown_column(column)
     if name in table.column_names:
         partly = presence_of(table[name].combine_chunks(), ids, where=f"the manifest's column {name!r}")
         presence[partly == 1] = MISSING

@@ -28,6 +28,7 @@ from resnets.base.files import content_hash, sync, write_text
 from resnets.base.streams import order
 from resnets.base.text import printable
 from resnets.data.dataset import Data
+from resnets.data.manifest import head_column
 from resnets.data.multi import unknown_column
 from resnets.data.source import PARTS, Picture
 from resnets.data.sources.shard_labels import CLASSES, FORMAT
@@ -146,10 +147,13 @@ def _labels(data: Data, rows: Rows) -> Iterator[tuple[str, bytes]]:
             yield "cls", str(position).encode()
         return
     table = data.manifest.table
-    names = [name for head in heads for name in (head, unknown_column(head)) if name in table.column_names]
-    columns = [table[name].take(rows).to_pylist() for name in names]
-    for values in zip(*columns, strict=True):
-        known = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    column_of = {head: head_column(head) for head in heads}
+    column_of |= {unknown_column(head): unknown_column(head_column(head)) for head in heads}
+    columns = {
+        key: table[name].take(rows).to_pylist() for key, name in column_of.items() if name in table.column_names
+    }
+    for values in zip(*columns.values(), strict=True):
+        known = {key: value for key, value in zip(columns, values, strict=True) if value is not None}
         yield "json", json.dumps(known, separators=(",", ":")).encode()
 
 

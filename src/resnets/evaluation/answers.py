@@ -27,6 +27,7 @@ from resnets.labels import Head
 Format = Literal["table", "jsonl", "csv", "parquet"]
 FORMATS = ("table", "jsonl", "csv", "parquet")
 COLUMNS = ("path", "head", "rank", "class", "id", "probability", "error")  # of CSV and Parquet: one line a class
+KEY = "resnets"  # of a Parquet file's metadata
 GROUP = 8192  # lines of a Parquet file that are held in memory
 
 
@@ -45,6 +46,7 @@ class Prediction:
 
     heads: of a head with several classes a picture, those above their thresholds, which may be none. scores: all
     classes of such heads, in the head's order.
+    views: whose mean the answer is (see `views`).
     path: as it was given, or a given folder and the path below it; names that are not UTF-8 carry surrogates.
     """
 
@@ -52,6 +54,7 @@ class Prediction:
     heads: dict[str, tuple[Likely, ...]] = field(default_factory=dict)
     scores: dict[str, tuple[Likely, ...]] = field(default_factory=dict)
     error: str | None = None
+    views: str = "one"
 
     def to_json(self) -> dict[str, Any]:
         if self.error is not None:
@@ -64,11 +67,17 @@ class Prediction:
             },
         }
         scores = {name: {one.id: one.probability for one in every} for name, every in self.scores.items()}
-        return answer | ({"scores": scores} if scores else {})
+        answer |= {"scores": scores} if scores else {}
+        return answer | ({"views": self.views} if self.views != "one" else {})
 
 
 def answer(
-    path: str, logits: Mapping[str, npt.NDArray[np.float32]], heads: Mapping[str, Head], *, top: int
+    path: str,
+    logits: Mapping[str, npt.NDArray[np.float32]],
+    heads: Mapping[str, Head],
+    *,
+    top: int,
+    views: str = "one",
 ) -> Prediction:
     """What one picture's logits (classes,) of each head say; the first of equals before.
 
@@ -86,7 +95,7 @@ def answer(
             cutoffs = head.cutoffs
             above = [place for place in order if probabilities[place] >= cutoffs[place]]
             found[name] = _likely(head, probabilities, above)
-    return Prediction(path=path, heads=found, scores=scores)
+    return Prediction(path=path, heads=found, scores=scores, views=views)
 
 
 def _likely(head: Head, probabilities: npt.NDArray[np.float64], places: Iterable[int]) -> tuple[Likely, ...]:
@@ -175,12 +184,22 @@ def _write_parquet(predictions: Iterable[Prediction], stream: BinaryIO) -> None:
             "error": pa.string(),
         }
     )
-    rows = (_parquet_row(row) for prediction in predictions for row in _rows(prediction))
+    views: set[str] = set()
+    rows = (_parquet_row(row) for prediction in _noting(predictions, views) for row in _rows(prediction))
     with pq.ParquetWriter(stream, schema) as writer:
         while group := list(islice(rows, GROUP)):
             columns = zip(*group, strict=True)
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+        writer.add_key_value_metadata({KEY: json.dumps({"views": next(iter(views), "one")})})
+
+
+def _noting(predictions: Iterable[Prediction], views: set[str]) -> Iterator[Prediction]:
+    """The predictions as they come; what their answers are the mean of is collected."""
+    for prediction in predictions:
+        if prediction.error is None:
+            views.add(prediction.views)
+        yield prediction
 
 
 def _rows(prediction: Prediction) -> Iterator[tuple[Any, ...]]:

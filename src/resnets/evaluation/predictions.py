@@ -5,8 +5,8 @@ a head: NAME.truth (the class's position in the head, null where it is not known
 a class). A head of more than 1,000 classes has its 100 largest logits, NAME.top with their positions, and
 NAME.logsum (float32), the logarithm of the sum of the exponentials of all. A head with several classes a picture
 has all its logits, and in NAME.truth whether each class is there (null where that is not known). The metadata has
-the key `resnets`, a JSON object: format, heads (as in the model file), and model (the hash of its tensors, where
-it is known).
+the key `resnets`, a JSON object: format, heads (as in the model file), model (the hash of its tensors, where it
+is known), and views (of a picture, whose mean the logits are: `one`, `flip` or `flip-shift`).
 """
 
 import json
@@ -53,13 +53,17 @@ class HeadPredictions:
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """All rows of the table. contents: 16 bytes each. splits: the part of each picture. model: hash or empty."""
+    """All rows of the table. contents: 16 bytes each. splits: the part of each picture. model: hash or empty.
+
+    views: of a picture, whose mean its logits are.
+    """
 
     paths: list[str]
     contents: list[bytes]
     splits: list[str]
     heads: dict[str, HeadPredictions]
     model: str = ""
+    views: str = "one"
 
 
 def head_predictions(
@@ -102,6 +106,7 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
     about = {
         "format": FORMAT,
         "model": predictions.model,
+        "views": predictions.views,
         "heads": {name: answers.head.to_json() for name, answers in predictions.heads.items()},
     }
     table = pa.table(columns).replace_schema_metadata({KEY: json.dumps(about).encode()})
@@ -127,6 +132,7 @@ def load_predictions(path: Path) -> Predictions:
             splits=table["split"].to_pylist(),
             heads={name: _read_head(table, name, Head.from_json(head)) for name, head in about["heads"].items()},
             model=str(about["model"]),
+            views=str(about.get("views", "one")),
         )
     except DataError:
         raise

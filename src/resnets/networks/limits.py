@@ -123,6 +123,11 @@ def _check_together(spec: "ResNetSpec") -> None:
         raise UsageError(
             f"ResNetSpec.shortcut must be B (no shape changes) with block={spec.block!r}, got {spec.shortcut!r}"
         )
+    if spec.stem == "whitened" and spec.stem_channels % 2:
+        raise UsageError(
+            f"ResNetSpec.stem_width must be even with stem='whitened', got {spec.stem_channels}: each filter has "
+            "its negative"
+        )
     if spec.stem in ("deep", "tiered", "strided") and spec.stem_channels < 8:
         raise UsageError(
             f"ResNetSpec.stem_width must be 8 at least with stem={spec.stem!r}, got {spec.stem_channels}"

@@ -65,7 +65,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.spec = spec
         self.conv1 = stem_convolution(spec)
-        self.bn1 = None if spec.preact else norm(spec, spec.stem_channels)
+        self.bn1 = None if spec.preact or spec.stem == "whitened" else norm(spec, spec.stem_channels)
         self.act1 = nn.ReLU()
         self.maxpool = stem_pool(spec)
         for number, places in enumerate(spec.stages(), 1):
@@ -88,7 +88,9 @@ class ResNet(nn.Module):
     def stem(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 64, H/2, W/2): what is there before the max pool."""
         x: Tensor = self.conv1(images)
-        return x if self.bn1 is None else norm_act(self.bn1, x, act=self.act1)
+        if self.spec.preact:
+            return x
+        return self.act1(x) if self.bn1 is None else norm_act(self.bn1, x, act=self.act1)
 
     def finish(self, x: Tensor) -> Tensor:
         """The norm and ReLU that pre-activation blocks leave to their successor; (B, F, H, W) throughout."""

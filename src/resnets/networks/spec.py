@@ -13,9 +13,10 @@ from resnets.labels import LABEL
 from resnets.networks import limits
 
 Block = Literal["basic", "bottleneck", "preact_basic", "preact_bottleneck", "dawn", "vanilla"]
-Stem = Literal["imagenet", "small", "deep", "tiered", "strided"]
+Stem = Literal["imagenet", "small", "whitened", "deep", "tiered", "strided"]
 
 SMALL_PICTURE = 32  # pixels of the shorter side, up to which a stem that keeps the size is chosen
+WHITENED_SIDE = 3  # pixels of the patches that a whitened stem looks at
 EXPANSION = 4  # a bottleneck's output has four times the stage's channels (He et al. 2015, figure 5)
 
 
@@ -55,9 +56,10 @@ class ResNetSpec:
     depths: blocks a stage. width: channels of the first stage, doubled in each further one.
     groups, group_width: the first stage's bottlenecks have groups × group_width channels inside (32x4d); 0: width.
     stride_in: the bottleneck's convolution that halves the sides: `3x3` (v1.5) or the first `1x1` (v1).
-    stem: `imagenet` (7×7 stride 2, max pool), `small` (3×3, neither stride nor pool), `deep` (three 3×3, max
-        pool), `tiered` (the same, narrower at first), `strided` (deep, a strided 3×3 in place of the max pool).
-    stem_width: channels that leave the stem; 0: width.
+    stem: `imagenet` (7×7 stride 2, max pool), `small` (3×3, neither stride nor pool), `whitened` (the same, by
+        fixed filters that whiten the pictures' patches, and their negatives), `deep` (three 3×3, max pool),
+        `tiered` (the same, narrower at first), `strided` (deep, a strided 3×3 in place of the max pool).
+    stem_width: channels that leave the stem; 0: width. A whitened stem has two a direction of a patch at most.
     shortcut: `A` (zero channels), `B` (1×1 where the shape changes), `C` (1×1 on every one), `D` (average pool,
         then 1×1), `none` (a plain network).
     attention: `se` (squeezed by se_reduction) or `eca` at the end of each branch. antialias: blur where strided.
@@ -108,7 +110,13 @@ class ResNetSpec:
 
     @property
     def stem_channels(self) -> int:
-        return self.stem_width or self.width
+        asked = self.stem_width or self.width
+        return min(asked, 2 * WHITENED_SIDE**2 * self.in_channels) if self.stem == "whitened" else asked
+
+    @property
+    def keeps_size(self) -> bool:
+        """The stem gives maps of the pictures' size."""
+        return self.stem in ("small", "whitened")
 
     @property
     def features(self) -> int:
@@ -118,7 +126,7 @@ class ResNetSpec:
     def stages(self) -> tuple[tuple[Place, ...], ...]:
         """Every block's place, stage by stage."""
         expansion = EXPANSION if "bottleneck" in self.block else 1
-        channels, total, dilation = self.stem_channels, 1 if self.stem == "small" else 4, 1
+        channels, total, dilation = self.stem_channels, 1 if self.keeps_size else 4, 1
         stages, block = [], 0
         for index, depth in enumerate(self.depths):
             stride = 2 if index or self.pooled_stages else 1
@@ -150,7 +158,7 @@ class ResNetSpec:
 
     def maps(self) -> dict[str, tuple[int, int]]:
         """Name to (channels, what the sides are divided by) of each map; `pooled` has stride 0."""
-        stem = 1 if self.stem == "small" else 2
+        stem = 1 if self.keeps_size else 2
         maps, total = {"stem": (self.stem_channels, stem)}, 1 if stem == 1 else 4
         for index, places in enumerate(self.stages(), 1):
             total *= places[0].stride
@@ -175,5 +183,5 @@ class ResNetSpec:
 
 
 def stem_for(size: tuple[int, int], spec: ResNetSpec) -> Stem:
-    """The stem for pictures of (height, width): `small` up to 32 pixels, else the spec's own."""
-    return "small" if min(size) <= SMALL_PICTURE else spec.stem
+    """The stem for pictures of (height, width): up to 32 pixels one that keeps the size, else the spec's own."""
+    return "small" if min(size) <= SMALL_PICTURE and not spec.keeps_size else spec.stem

@@ -3,11 +3,15 @@
 Shapes: B pictures, C channels coming in, S going out, H×W pixels.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
 from resnets.networks.layers import Blur, conv, norm, norm_act
-from resnets.networks.spec import ResNetSpec
+from resnets.networks.spec import WHITENED_SIDE, ResNetSpec
+
+WHITENING_FLOOR = 5e-4  # added to eigenvalues, so that what is hardly there is not blown up (Jordan 2024)
 
 
 class DeepStem(nn.Sequential):
@@ -49,16 +53,63 @@ class StridedPool(nn.Sequential):
         return norm_act(norm1, conv1(x), act=act1)
 
 
+class WhitenedStem(nn.Conv2d):
+    """A 3×3 convolution with fixed filters, each beside its negative, and a learned bias (Page 2019; Jordan 2024).
+
+    `whiten` makes the filters from pictures; until then they are random. They are a buffer, not a parameter: in
+    the state dict like any other tensor, but no optimizer moves them.
+    """
+
+    def __init__(self, spec: ResNetSpec) -> None:
+        super().__init__(spec.in_channels, spec.stem_channels, WHITENED_SIDE, padding=WHITENED_SIDE // 2)
+        filters = self.weight.detach()
+        del self.weight
+        self.register_buffer("weight", filters)
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+@torch.no_grad()
+def whiten(stem: WhitenedStem, batches: Iterable[Tensor]) -> int:
+    """Set a stem's filters to those that make the patches of pictures white, or of their strongest directions.
+
+    batches: normalised images (B, C, H, W), as the network takes them. The filters are the eigenvectors of the
+    patches' second moments, each divided by the square root of its eigenvalue, the largest first (Jordan 2024,
+    section 3.2). Gives the number of pictures. Raises ValueError where there is none.
+    """
+    moments = torch.zeros(stem.weight[0].numel(), stem.weight[0].numel(), dtype=torch.float64)
+    pictures = patches = 0
+    for images in batches:
+        flat = nn.functional.unfold(images.float(), stem.kernel_size).transpose(0, 1).flatten(1)  # (C·k·k, n)
+        moments += (flat @ flat.T).cpu()
+        pictures, patches = pictures + len(images), patches + flat.shape[1]
+    if not pictures:
+        raise ValueError("whiten needs at least one batch of pictures")
+    values, vectors = torch.linalg.eigh(moments / patches)  # ascending, a direction a column
+    strongest = torch.arange(len(values) - 1, len(values) - 1 - len(stem.weight) // 2, -1)
+    vectors = vectors[:, strongest].T  # (S/2, C·k·k)
+    largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
+    scales = largest.sign() / (values[strongest] + WHITENING_FLOOR).sqrt()[:, None]  # of either sign: choose one
+    filters = (vectors * scales).reshape(-1, *stem.weight.shape[1:])
+    stem.weight.copy_(torch.cat([filters, -filters]))
+    return pictures
+
+
 def stem_convolution(spec: ResNetSpec) -> nn.Module:
     if spec.stem == "imagenet":
         return conv(spec.in_channels, spec.stem_channels, 7, stride=2)
     if spec.stem == "small":
         return conv(spec.in_channels, spec.stem_channels, 3)
+    if spec.stem == "whitened":
+        return WhitenedStem(spec)
     return DeepStem(spec)
 
 
 def stem_pool(spec: ResNetSpec) -> nn.Module:
-    if spec.stem == "small":
+    if spec.keeps_size:
         return nn.Identity()
     if spec.stem == "strided":
         return StridedPool(spec)

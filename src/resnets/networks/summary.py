@@ -55,7 +55,7 @@ def summary(
         with torch.device("meta"):
             network = ResNet(network)
     spec = getattr(network, "spec", None)
-    size = size or (CIFAR_SIZE if getattr(spec, "stem", "") == "small" else IMAGENET_SIZE)
+    size = size or (CIFAR_SIZE if getattr(spec, "keeps_size", False) else IMAGENET_SIZE)
     planes = channels or int(getattr(spec, "in_channels", 3))
     rows = dict(_rows(network, "")) or {"network": network}
     outputs, multiply_adds = _measure(network, rows, size, planes)

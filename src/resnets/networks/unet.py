@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from resnets.base.errors import ModelFileError
 from resnets.networks import limits
-from resnets.networks.backbone import body
+from resnets.networks.backbone import HasNetwork, body
 from resnets.networks.layers import conv, norm, norm_act
 from resnets.networks.resnet import ResNet, build
 from resnets.networks.spec import ResNetSpec
@@ -51,10 +51,13 @@ class UNetSpec:
 class UNet(nn.Module):
     """Each step doubles the sides, takes the encoder's map of that size beside it, and convolves twice.
 
-    encoder: a variant's name, a spec, or a network, pretrained or not, whose tensors are then shared.
+    encoder: a variant's name, a spec, or a network or loaded model, pretrained or not, whose tensors are then
+    shared.
     """
 
-    def __init__(self, encoder: str | ResNetSpec | ResNet, num_classes: int, *, width: int = LAST_WIDTH) -> None:
+    def __init__(
+        self, encoder: str | ResNetSpec | nn.Module | HasNetwork, num_classes: int, *, width: int = LAST_WIDTH
+    ) -> None:
         super().__init__()
         self.encoder = body(encoder)
         self.spec = UNetSpec(encoder=self.encoder.spec, classes=num_classes, width=width)

@@ -35,9 +35,10 @@ class TrainConfig:
         "takes ImageNet's for a few photographs where the cache has them",
         group="The network",
     )
-    stem: Literal["own", "imagenet", "small"] | None = option(
+    stem: Literal["own", "imagenet", "small", "whitened"] | None = option(
         None,
-        "first layers: the network's own, imagenet (7x7 stride 2, pooling) or small (3x3 stride 1)",
+        "first layers: the network's own, imagenet (7x7 stride 2, pooling), small (3x3 stride 1) or whitened (the "
+        "same with fixed filters, made from the training pictures)",
         group="The network",
     )
     zero_last: bool = option(True, "start every block as the identity: last norm scale 0", group="The network")
@@ -88,8 +89,8 @@ class TrainConfig:
     grow: float | None = option(
         None, "progressive resizing: pictures begin at this share of their size, 1 is off", group="How long"
     )
-    accumulate: int = option(
-        1, "parts a batch is computed in, to save memory (batch norm sees a part)", group="How long"
+    accumulate: int | None = option(
+        None, "parts a batch is computed in, to save memory (batch norm sees a part)", group="How long"
     )
     early_stop: int | None = option(
         None, "stop after this many epochs without a better validation figure", group="How long"
@@ -240,11 +241,11 @@ class TrainConfig:
             raise UsageError(
                 "--early-stop needs validation pictures, which --all-train trains on; give one of them"
             )
-        if self.sync_norm and self.accumulate > 1:
+        if self.sync_norm and (self.accumulate or 1) > 1:
             raise UsageError(
                 "--sync-norm is for a whole batch and --accumulate cuts it into parts; give one of them"
             )
-        if self.batch is not None and self.accumulate > self.batch:
+        if self.batch is not None and (self.accumulate or 1) > self.batch:
             raise UsageError(f"--accumulate {self.accumulate} cannot divide a batch of {self.batch} pictures")
 
     def _at_least(self, name: str, least: float, *, above: bool = False) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from resnets.base.errors import NotFinite, WorkStopped
 from resnets.base.files import write_bytes
 from resnets.base.streams import step_seed
-from resnets.base.text import printable
+from resnets.base.text import counted, printable
 from resnets.data.batches import Batch, training_batches
 from resnets.data.dataset import Data
 from resnets.evaluation.predict import Precision
@@ -34,10 +34,11 @@ from resnets.training.distill import Teacher, Teaching
 from resnets.training.distributed import Exchange, Group
 from resnets.training.gallery import Gallery
 from resnets.training.imbalance import balanced_labels, losses_of
+from resnets.training.pace import Pace
 from resnets.training.plan import Plan
 from resnets.training.position import Position
 from resnets.training.prepare import prepare
-from resnets.training.schedule import rate, size_at
+from resnets.training.schedule import Course, rate, size_at
 from resnets.training.signals import Stop
 from resnets.training.step import Average, Part, StepRecord, cuts, make_optimizer, train_step
 from resnets.training.thaw import hold, rate_shares
@@ -109,6 +110,7 @@ class Training:
                 weight=config.teacher_weight,
             )
         self.position = Position()
+        self.pace = Pace(plan)
         wide = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no double precision
         self.loss = torch.zeros((), dtype=wide, device=self.device)  # of the epoch so far, summed
         self.saved_at = time.monotonic()
@@ -123,6 +125,9 @@ class Training:
         if self.average is not None:
             self.average.network.load_state_dict(checkpoint.tensors["average"])
         self.position = Position.from_json(checkpoint.state["position"])
+        self.pace = Pace(self.plan, worked=self.position.seconds)
+        if self.position.course is not None and self.position.course.planned != self.plan.steps:
+            self.position.course = None  # the run was extended since: its schedule is that of the longer one
         self.loss.fill_(self.position.loss)
         if not self.group.leads:
             return
@@ -140,6 +145,7 @@ class Training:
         if self.average is not None:
             tensors["average"] = self.average.network.state_dict()
         self.position.loss = self.loss.item()
+        self.position.seconds = self.pace.worked()
         state = {"position": asdict(self.position), "events_length": self.events.length()}
         save_checkpoint(
             self.run, step=self.position.step, tensors=tensors, state=state, best=self.run / folder.MODEL
@@ -153,12 +159,24 @@ class Training:
 
     # the loop
 
+    @property
+    def course(self) -> Course:
+        """How the steps go through the schedule."""
+        return self.position.course or Course(planned=self.plan.steps, steps=self.plan.steps)
+
+    def epochs_planned(self) -> int:
+        """Of the whole run, as it stands now."""
+        return self.course.steps // self.plan.steps_per_epoch
+
     def train(self) -> None:
-        """Train to the last planned step, or to an early stop. Raises Interrupted, NotFinite or OutOfSpace."""
-        epochs = self.plan.config.epochs or 0
+        """Train to the last step of the schedule, or to an early stop.
+
+        Raises Interrupted, NotFinite or OutOfSpace.
+        """
         self.stop.patient = True
-        while self.position.epoch < epochs and not self.position.stopped_early:
+        while self.position.epoch < self.epochs_planned() and not self.position.stopped_early:
             started = time.monotonic()
+            whole = self.position.batch == 0  # not the rest of an epoch, after a resume
             figures = self.train_epoch()
             self.position.epoch += 1
             self.position.batch, self.position.pictures, self.loss = 0, 0, torch.zeros_like(self.loss)
@@ -172,9 +190,26 @@ class Training:
                 best=self.position.best_epoch == self.position.epoch,
                 seconds=round(time.monotonic() - started, 3),
             )
+            self.keep_pace(whole=whole)
             self.save()
             self.end_if_asked()
         self.stop.patient = False
+
+    def keep_pace(self, *, whole: bool) -> None:
+        """At the end of an epoch: shorten what is left where the run has a time to end in, and would not."""
+        if self.plan.seconds is None:
+            return
+        position, before = self.position, self.epochs_planned()
+        found = self.group.lead(lambda: self.pace.end_epoch(self.course, step=position.step, whole=whole))
+        if found is None:
+            return
+        position.course, lateness = found
+        epochs = self.epochs_planned()
+        text = (
+            f"{counted(epochs, 'epoch')} in place of {before:,}: at this pace the run would end "
+            f"{lateness / 60:.1f} minutes late; the schedule is shortened with it"
+        )
+        self.record("shortened", step=position.step, epochs=epochs, before=before, text=text)
 
     def train_epoch(self) -> dict[str, Any]:
         """The rest of the epoch the run stands in; gives the mean training loss and the rate of pictures."""
@@ -204,7 +239,7 @@ class Training:
                 if bad and not kept:
                     raise self.nothing_readable(bad)
                 if pictures and not (config.sync_norm and idle):  # it would wait for who has no pictures
-                    parts = cuts(len(batch.rows), config.accumulate) if usable else []
+                    parts = cuts(len(batch.rows), config.accumulate or 1) if usable else []
                     record = self.step(batch, parts, pictures=pictures)
                     self.loss += (
                         record.loss.to(self.loss.dtype) * record.pictures
@@ -229,8 +264,9 @@ class Training:
         batch: what this process has of it, computed in these parts, if any. pictures: of the whole batch.
         """
         plan, position, config, rank = self.plan, self.position, self.plan.config, self.group.world.rank
+        scheduled = self.course.planned_step(position.step)
         learning_rate = rate(
-            position.step,
+            scheduled,
             schedule=config.schedule or "cosine",
             peak=config.lr or 0.0,
             steps=plan.steps,
@@ -240,10 +276,13 @@ class Training:
         )
         purpose = f"generators/{rank}" if rank else "generators"
         seed_generators(step_seed(seed=config.seed, step=position.step, purpose=purpose))
-        hold(self.network, plan.thaw, step=position.step)
+        hold(self.network, plan.thaw, step=scheduled)
         record = train_step(
             self.network,
-            [partial(self.prepared, batch, cut, part) for part, cut in enumerate(parts, rank * config.accumulate)],
+            [
+                partial(self.prepared, batch, cut, part)
+                for part, cut in enumerate(parts, rank * (config.accumulate or 1))
+            ],
             self.optimizer,
             pictures=pictures,
             learning_rate=learning_rate,
@@ -288,7 +327,8 @@ class Training:
         plan, grow = self.plan, self.plan.config.grow
         if grow is None or grow == 1:
             return None
-        return size_at(self.position.step, size=plan.preprocess.size, grow=grow, steps=plan.steps)
+        step = self.course.planned_step(self.position.step)
+        return size_at(step, size=plan.preprocess.size, grow=grow, steps=plan.steps)
 
     def note_bad(self, failed: dict[int, str]) -> None:
         """Pictures that could not be read are written down, once, before the step that lacks them."""
@@ -368,9 +408,9 @@ class Training:
             {
                 "event": "progress",
                 "step": self.position.step,
-                "steps": self.plan.steps,
+                "steps": self.course.steps,
                 "epoch": self.position.epoch + 1,
-                "epochs": self.plan.config.epochs,
+                "epochs": self.epochs_planned(),
                 "batch": self.position.batch,
                 "batches": self.plan.steps_per_epoch,
                 "images_per_second": pictures / seconds,

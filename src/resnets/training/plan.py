@@ -40,6 +40,7 @@ class Plan:
     """All that a run will do; written before the first step, and all that a resume needs to do the same.
 
     config: every option resolved. reasons: one line each, to be shown. environment: what the bits depend on.
+    seconds: that the run may take from its first step on; None: as many as it needs.
     """
 
     config: TrainConfig
@@ -52,6 +53,7 @@ class Plan:
     warmup_steps: int
     environment: dict[str, Any]
     reasons: tuple[str, ...]
+    seconds: float | None = None
 
     @property
     def thaw(self) -> Thaw:
@@ -101,7 +103,7 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     values, why = recipe(facts, config.preset)
     reasons.append(f"recipe for {why}")
     model = config.model or ("the network given" if foreign else values["model"])
-    stem = config.stem or ("small" if min(size) <= SMALL_PICTURE and "stem=" not in model else "own")
+    stem = config.stem or ("own" if foreign else _stem(model, size))
     if not foreign:
         reasons.append(_stem_reason(config, variant(model).stem if stem == "own" else stem, size))
     channels = config.channels or ("grey" if set(data.channels) == {"grey"} else "rgb")
@@ -204,7 +206,7 @@ def extend(plan: Plan, *, epochs: int) -> Plan:
     config = plan.config
     if epochs <= (config.epochs or 0):
         raise UsageError(f"--epochs {epochs} extends a run, and this one already has {config.epochs}; give more")
-    return replace(plan, config=replace(config, epochs=epochs), steps=epochs * plan.steps_per_epoch)
+    return replace(plan, config=replace(config, epochs=epochs), steps=epochs * plan.steps_per_epoch, seconds=None)
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -258,9 +260,18 @@ def _size(
     return (side, side), False
 
 
+def _stem(model: str, size: tuple[int, int]) -> Any:
+    """The stem of a network for these pictures, unless its name says another."""
+    if variant(model).stem == "whitened":
+        return "whitened"
+    return "small" if min(size) <= SMALL_PICTURE and "stem=" not in model else "own"
+
+
 def _stem_reason(config: TrainConfig, stem: str, size: tuple[int, int]) -> str:
     if config.stem:
         return f"{stem} stem as asked"
+    if stem == "whitened":
+        return "whitened stem, as the network has it"
     return f"{stem} stem for pictures {'up to' if min(size) <= SMALL_PICTURE else 'above'} {SMALL_PICTURE} px"
 
 
@@ -322,15 +333,15 @@ def _batch(config: TrainConfig, values: dict[str, Any], pictures: int, reasons: 
     if batch > pictures:
         reasons.append(f"batch {pictures}, all the pictures there are")
         return pictures
-    processes = world().size
-    if processes > 1 and batch < 2 * processes * config.accumulate:
-        parts = counted(config.accumulate, "part")
+    processes, accumulate = world().size, config.accumulate or 1
+    if processes > 1 and batch < 2 * processes * accumulate:
+        parts = counted(accumulate, "part")
         raise UsageError(
             f"a batch of {batch} pictures is too small for {processes} processes, each with {parts} of two "
-            f"pictures or more: give --batch {2 * processes * config.accumulate}"
+            f"pictures or more: give --batch {2 * processes * accumulate}"
         )
-    if config.accumulate > 1 and math.ceil(batch / config.accumulate) < 2:
-        raise UsageError(f"--accumulate {config.accumulate} leaves parts of one picture from a batch of {batch}")
+    if accumulate > 1 and math.ceil(batch / accumulate) < 2:
+        raise UsageError(f"--accumulate {accumulate} leaves parts of one picture from a batch of {batch}")
     return batch
 
 

@@ -6,17 +6,20 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from resnets.networks.backbone import HasNetwork
+
 EPSILON = 1e-5  # of torch's batch norm
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor]) -> int:
+def recalibrate(network: nn.Module | HasNetwork, batches: Iterable[torch.Tensor]) -> int:
     """Set every batch norm's running mean and variance to those of the pictures in `batches`.
 
-    batches: normalised images (B, C, H, W), as the network takes them. The statistics are the plain average over
-    batches, not a moving one. Gives the number of batch norms; the network's mode, momentum and weights are
-    as they were. Raises ValueError where there is no batch.
+    network: or a loaded model. batches: normalised images (B, C, H, W), as the network takes them. The statistics
+    are the plain average over batches, not a moving one. Gives the number of batch norms; the network's mode,
+    momentum and weights are as they were. Raises ValueError where there is no batch.
     """
+    network = network if isinstance(network, nn.Module) else network.network
     norms = [
         module
         for module in network.modules()

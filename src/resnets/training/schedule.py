@@ -1,11 +1,34 @@
 """The learning rate, and the size of growing pictures, as pure functions of the step."""
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 Schedule = Literal["cosine", "step", "one-cycle", "constant"]
 
 GROWN = 0.7  # share of a run after which growing pictures have their full size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How the steps of a run go through its planned schedule: one by one, or in longer strides to end in time.
+
+    planned: steps of the schedule. steps: of the run. From step `start` on, where the schedule stood at its step
+    `at`, the steps that are left go through all of the schedule that is left.
+    """
+
+    planned: int
+    steps: int
+    start: int = 0
+    at: int = 0
+
+    def planned_step(self, step: int) -> int:
+        """Where in the schedule the run is at `step` (0 is the first); from `start` on."""
+        return self.at + (step - self.start) * (self.planned - self.at) // max(1, self.steps - self.start)
+
+    def ending_at(self, steps: int, *, step: int) -> "Course":
+        """The rest of the schedule, from `step` on, in a run of so many steps in all."""
+        return Course(planned=self.planned, steps=steps, start=step, at=self.planned_step(step))
 
 
 def rate(

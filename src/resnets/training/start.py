@@ -14,7 +14,8 @@ from resnets.base.world import world
 from resnets.data.dataset import Data, open_data
 from resnets.data.options import ASKED, PLACE, data_options
 from resnets.networks.resnet import build
-from resnets.networks.variants import variant
+from resnets.networks.stems import WhitenedStem, whiten
+from resnets.networks.variants import VARIANTS, variant
 from resnets.preprocess import CHANNELS, HALF
 from resnets.training.config import TrainConfig
 from resnets.training.gallery import Gallery
@@ -24,6 +25,7 @@ from resnets.weights.loading import initialise, load, network_of
 from resnets.weights.modelfile import LICENCE, RECEIPT, Model, tensors_sha256
 
 TEACHER = "teacher"  # of a model's origin: whose answers it was trained by
+WHITENING_PICTURES, WHITENING_BATCH = 4096, 128
 OnProgress = Callable[[str, int, int | None], None]  # what is being done, how many are done, of how many
 
 
@@ -32,7 +34,9 @@ def as_weights_ask(config: TrainConfig, progress: OnProgress) -> TrainConfig:
     if config.weights in (None, "none", "auto"):
         return config
     name, spec, preprocess = network_of(str(config.weights), progress=progress)
-    stem: Any = "small" if spec.stem == "small" else "own"
+    stem: Any = spec.stem if spec.keeps_size else "own"
+    if config.model is None and str(name).partition(":")[0] not in VARIANTS:
+        raise UsageError(f"the network of {config.weights} has no name: give --model, or network= in Python")
     halves = preprocess is not None and preprocess.mean == HALF
     return replace(
         config,
@@ -62,7 +66,7 @@ def planned_network(plan: Plan) -> nn.Module:
         spec = replace(spec, stem=config.stem)
     spec = replace(
         spec,
-        zero_last=config.zero_last,
+        zero_last=spec.zero_last and config.zero_last,
         in_channels=CHANNELS[plan.preprocess.channels],
         heads=tuple((name, len(head)) for name, head in plan.heads.items()),
     )
@@ -73,13 +77,14 @@ def planned_network(plan: Plan) -> nn.Module:
 def first_weights(
     network: nn.Module, plan: Plan, gallery: Gallery, progress: OnProgress
 ) -> tuple[dict[str, Any], str | None]:
-    """Put in the weights that the run starts from: what the origin says of them, and the receipt's line.
+    """Put in the weights that the run starts from: what the origin says of them, and a line to show.
 
-    Batch norms with folded statistics get the statistics of these pictures; the network's answers stay the same.
+    Without any, a whitened stem gets its filters from these pictures. Batch norms with folded statistics get the
+    statistics of these pictures; the network's answers stay the same.
     """
     origin = {"resnets": VERSION, "torch": torch.__version__, "model": plan.config.model}
     if plan.config.weights in (None, "none"):
-        return origin, None
+        return origin, _whitened(network, plan, gallery)
     receipt = initialise(network, str(plan.config.weights), heads=plan.heads, progress=progress)
     line = receipt.line()
     if receipt.folded:
@@ -89,8 +94,19 @@ def first_weights(
     return {**origin, RECEIPT: receipt.to_json(), LICENCE: receipt.licence}, line
 
 
+def _whitened(network: nn.Module, plan: Plan, gallery: Gallery) -> str | None:
+    """Make the filters of a whitened stem, and say so; from the same pictures whatever the seed."""
+    stem = getattr(network, "conv1", None)
+    if not isinstance(stem, WhitenedStem):
+        return None
+    pictures = gallery.normalised("train", plan.preprocess, batch=WHITENING_BATCH, most=WHITENING_PICTURES)
+    count = whiten(stem, pictures)
+    side, directions = stem.kernel_size[0], len(stem.weight) // 2
+    return f"whitened stem: {directions} filters of {side}x{side} and their negatives, from {count:,} pictures"
+
+
 def first_teacher(plan: Plan, origin: dict[str, Any]) -> Model | None:
-    """The model that teaches; its hash goes into the origin, and its licence where the run has none of its own.
+    """The model that teaches; its hash goes into the origin, and its licence beside that of the first weights.
 
     An origin that has the hash already is that of a run that goes on: raises UsageError where the teacher is
     another by now.
@@ -100,10 +116,12 @@ def first_teacher(plan: Plan, origin: dict[str, Any]) -> Model | None:
         return None
     teacher = load(path)
     mark = {"path": path, "sha256": tensors_sha256(teacher.network.state_dict())}
-    if origin.setdefault(TEACHER, mark)["sha256"] != mark["sha256"]:
+    if TEACHER not in origin:
+        licences = dict.fromkeys((origin.get(LICENCE), teacher.origin.get(LICENCE)))
+        origin[TEACHER] = mark
+        origin[LICENCE] = " and ".join(filter(None, licences)) or None
+    elif origin[TEACHER]["sha256"] != mark["sha256"]:
         raise UsageError(f"{path} is not the teacher that this run began with; put that one back and resume again")
-    if not origin.get(LICENCE):
-        origin[LICENCE] = teacher.origin.get(LICENCE)
     return teacher
 
 

@@ -47,7 +47,7 @@ def trial(
         )
         record = train_step(
             tried,
-            [partial(ready, cut) for cut in cuts(len(batch.rows), config.accumulate)],
+            [partial(ready, cut) for cut in cuts(len(batch.rows), config.accumulate or 1)],
             optimizer,
             pictures=len(batch.rows),
             learning_rate=rate,

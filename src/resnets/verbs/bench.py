@@ -77,7 +77,7 @@ def _case(config: BenchConfig) -> "Case":
 
     model = config.model or ("resnet20" if config.quick else "resnet18")
     spec = variant(model)
-    small = spec.stem == "small"
+    small = spec.keeps_size
     size = parse_size(config.size) if config.size else CIFAR_SIZE if small else IMAGENET_SIZE
     summary(spec, size)  # a size that does not go through the network is told before anything is measured
     batch = config.batch if config.batch is not None else QUICK_BATCH if config.quick else 128 if small else 32

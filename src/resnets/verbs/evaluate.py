@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from resnets.evaluation.predict import Backend, Outputs
     from resnets.evaluation.score import Score
     from resnets.evaluation.statistics import Rows
+    from resnets.evaluation.views import Views
     from resnets.preprocess import Preprocess
     from resnets.weights.modelfile import Model
 
@@ -43,9 +44,9 @@ LISTED = 20  # classes up to which the table names every one
 class Evaluation:
     """The figures of one model on one part of one data set.
 
-    split: train, val, test or all. n: pictures measured. score: the combined one of several heads. left_out:
-    path and reason of every file of the data set that could not be used. notes: what a reader of the figures
-    should know.
+    split: train, val, test or all. n: pictures measured. views: of each picture, whose mean was measured.
+    score: the combined one of several heads. left_out: path and reason of every file of the data set that could
+    not be used. notes: what a reader of the figures should know.
     """
 
     data: str
@@ -53,6 +54,7 @@ class Evaluation:
     n: int
     precision: str
     device: str
+    views: Views = "one"
     heads: dict[str, Figures]
     score: Score | None = None
     left_out: tuple[tuple[str, str], ...] = ()
@@ -69,6 +71,7 @@ class Evaluation:
             "left_out_files": [{"path": path, "reason": reason} for path, reason in self.left_out],
             "precision": self.precision,
             "device": self.device,
+            "views": self.views,
             "heads": {name: figures.to_json() for name, figures in self.heads.items()},
             "score": None if self.score is None else self.score.to_json(),
             "notes": list(self.notes),
@@ -78,7 +81,10 @@ class Evaluation:
 
     def table(self) -> str:
         """The figures for people, with intervals; safe in a terminal."""
-        lines = [f"{printable(self.data)}, {PART_NAMES[self.split]}: {self.n:,} pictures, {self.precision}"]
+        from resnets.evaluation.views import said
+
+        how = ", ".join(filter(None, (self.precision, said(self.views))))
+        lines = [f"{printable(self.data)}, {PART_NAMES[self.split]}: {self.n:,} pictures, {how}"]
         for name, figures in self.heads.items():
             lines += ["", *_head_lines(name, figures)]
         if self.score is not None:
@@ -97,6 +103,7 @@ def evaluate(
     batch: int | None = None,
     device: str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
+    views: Views = "one",
     threads: int | None = None,
     strict_data: bool = False,
     score_weight: Sequence[str] = (),
@@ -109,7 +116,9 @@ def evaluate(
     model: a model, or what `resnets.load` takes. data: what `open_data` takes, or what it gave.
     split: the part; None is `test`, else `val`, else all. batch: pictures at a time; None is by their size.
     threads: of the processor; None is all of them.
-    precision: of the computation. strict_data: a file that would be left out is an error. score_weight: how much
+    precision: of the computation. views: what the answer to a picture is the mean of: `one`, itself; `flip`, its
+    mirror image too; `flip-shift`, both also moved by a pixel.
+    strict_data: a file that would be left out is an error. score_weight: how much
     each of several heads counts in the score, as texts NAME=X; without any as in training. options: the columns of
     a table, where its columns are not called as the model's heads and cannot be guessed.
     out: where to write the answers to every picture (Parquet). A folder (one that is there, or text that ends in
@@ -122,6 +131,7 @@ def evaluate(
     from resnets.evaluation.parts import own_device, wants_folder
     from resnets.evaluation.predict import TorchBackend, batch_for, threads_of
     from resnets.evaluation.shared import Work
+    from resnets.evaluation.views import with_views
     from resnets.weights.loading import load
 
     started = time.monotonic()
@@ -137,7 +147,7 @@ def evaluate(
     work = None
     if in_parts and out is not None:
         asked = {"data": str(getattr(data, "origin", data)), "options": repr(options.given() if options else {})}
-        asked |= {"split": str(split), "precision": precision}
+        asked |= {"split": str(split), "precision": precision, "views": views}
         work = Work(Path(out), place, model, asked=asked, batch=batch)
     opened, read_as = look() if work is None else work.opened(look)
     weights = _score_weights(model, score_weight)
@@ -146,7 +156,8 @@ def evaluate(
     used = threads or default_threads()
     with threads_of(threads if place.size == 1 else used):
         backend = TorchBackend(model, device=own_device(device, place), precision=precision)
-        classified = partial(_classified, backend, opened, model.preprocess, batch=batch, threads=used)
+        viewed = with_views(backend, views)
+        classified = partial(_classified, viewed, opened, model.preprocess, batch=batch, threads=used)
         outputs = classified(rows, progress) if work is None else work.outputs(opened, rows, classified, progress)
     if strict_data and outputs.failed:
         row, reason = next(iter(outputs.failed.items()))
@@ -159,6 +170,7 @@ def evaluate(
         n=len(outputs.rows),
         precision=precision,
         device=str(backend.device),
+        views=views,
         heads={},
         left_out=_left_out(opened, outputs),
         seconds=time.monotonic() - started,
@@ -170,8 +182,10 @@ def evaluate(
     written: tuple[Path, ...] = ()
     if out is not None:
         file = Path(out) / PREDICTIONS if in_parts else Path(out)
-        written = (_write(file, outputs, opened, model, matches),)
+        written = (_write(file, outputs, opened, model, matches, views),)
     notes = read_as + _notes(model, opened, part, asked=split is not None, matches=matches)
+    if views != "one" and opened.traits.mirror is False:
+        notes.append("mirror images of these pictures may be of other classes: their views can make answers worse")
     for note in notes:
         log.warning("%s", note)
     return replace(
@@ -273,7 +287,7 @@ def _left_out(data: Data, outputs: Outputs) -> tuple[tuple[str, str], ...]:
     return tuple((data.path(row), reason) for row, reason in rows)
 
 
-def _write(path: Path, outputs: Outputs, data: Data, model: Model, matches: list[Match]) -> Path:
+def _write(path: Path, outputs: Outputs, data: Data, model: Model, matches: list[Match], views: Views) -> Path:
     """Write the answers to every picture."""
     from resnets.evaluation.measure import predictions_of
     from resnets.evaluation.predictions import save_predictions
@@ -282,7 +296,7 @@ def _write(path: Path, outputs: Outputs, data: Data, model: Model, matches: list
     tensors = tensors_sha256(model.network.state_dict())
     answers = predictions_of(outputs, data, heads=model.heads, matches=matches, model=tensors)
     try:
-        save_predictions(path, answers)
+        save_predictions(path, replace(answers, views=views))
     except OSError as error:
         raise UsageError(f"cannot write {printable(str(path))}: {error.strerror}; choose another --out") from error
     return path

@@ -12,6 +12,7 @@ from resnets.training.default_weights import with_default_weights
 from resnets.training.find_rate import RateTrial
 from resnets.training.find_rate import find_rate as tried
 from resnets.training.gallery import Gallery
+from resnets.training.memory import fit
 from resnets.training.plan import make_plan
 from resnets.training.start import (
     OnProgress,
@@ -46,6 +47,7 @@ def find_rate(
         gallery = Gallery(opened, threads=config.threads, progress=progress)
         plan = make_plan(config, opened, measure=gallery.mean_std)
         network = planned_network(plan)
+        plan = fit(plan, network).of(plan)
         first_weights(network, plan, gallery, progress)
         pictures = gallery.training(plan.preprocess, plan.augment)
         found = tried(plan, network, pictures, progress=lambda done, all: progress("trying rates", done, all))

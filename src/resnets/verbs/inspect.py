@@ -308,8 +308,10 @@ def _write(folder: Path, found: Inspection, data: Data) -> None:
 
 def _shown_labels(data: Data) -> dict[int, str]:
     """Row -> its classes and its part, as shown below a picture."""
+    from resnets.data.manifest import head_column
+
     table = data.manifest.table
-    columns = [table[head].to_pylist() for head in data.heads]
+    columns = [table[head_column(head)].to_pylist() for head in data.heads]
     shown = {}
     for row, (part, *values) in enumerate(zip(table["split"].to_pylist(), *columns, strict=True)):
         texts = [

@@ -29,6 +29,7 @@ from resnets.preprocess import Pixels, Preprocess, fit
 
 if TYPE_CHECKING:
     from resnets.evaluation.predict import Backend
+    from resnets.evaluation.views import Views
     from resnets.labels import Head
     from resnets.weights.modelfile import Model
 
@@ -69,6 +70,7 @@ def predict(
     batch: int = 32,
     device: str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
+    views: Views = "one",
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Predictions:
@@ -77,16 +79,24 @@ def predict(
     model: a model, or what `resnets.load` takes. paths: files, folders (all pictures below, sorted) and patterns
     such as `*.jpg`; any iterable, which is read as it is needed, so that millions of files need no memory.
     top: classes a file; where it may have several, those above their thresholds. batch: pictures at a time.
-    threads: of the processor; None is all of them.
+    threads: of the processor; None is all of them. views: what an answer is the mean of, as for `evaluate`.
     Raises UsageError and ModelFileError before the first prediction.
     """
     from resnets.evaluation.predict import TorchBackend
+    from resnets.evaluation.views import with_views
 
     loaded = _usable(model, top=top, batch=batch)
-    backend = TorchBackend(loaded, device=pick_device(device), precision=precision)
+    backend = with_views(TorchBackend(loaded, device=pick_device(device), precision=precision), views)
     files = Files([paths] if isinstance(paths, str | Path) else paths)
     made = _predictions(
-        files, backend, loaded.heads, loaded.preprocess, top=top, batch=batch, threads=threads or default_threads()
+        files,
+        backend,
+        loaded.heads,
+        loaded.preprocess,
+        top=top,
+        views=views,
+        batch=batch,
+        threads=threads or default_threads(),
     )
     return Predictions(files, made, progress)
 
@@ -115,6 +125,7 @@ def predict_in_parts(
     batch: int = 32,
     device: str | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
+    views: Views = "one",
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Answered:
@@ -127,6 +138,7 @@ def predict_in_parts(
     """
     from resnets.evaluation.parts import Parts, agree, identity, own_device, part_size
     from resnets.evaluation.predict import TorchBackend
+    from resnets.evaluation.views import with_views
 
     if form not in PART_FORMATS:
         raise UsageError(
@@ -134,11 +146,11 @@ def predict_in_parts(
         )
     loaded = _usable(model, top=top, batch=batch)
     place, folder = world(), Path(out)
-    backend = TorchBackend(loaded, device=own_device(device, place), precision=precision)
+    backend = with_views(TorchBackend(loaded, device=own_device(device, place), precision=precision), views)
     found = Files([paths] if isinstance(paths, str | Path) else paths)
     files = list(found)
     asked = {"verb": "predict", "model": identity(loaded), "files": len(files), "list": _digest(files)}
-    asked |= {"form": form, "top": top, "precision": precision}
+    asked |= {"form": form, "top": top, "precision": precision, "views": views}
     each = agree(folder, asked, each=part_size(len(files), place), place=place)
     parts = Parts(folder=folder, items=len(files), each=each, ending=f".{form}")
     mine = parts.to_do(place)
@@ -149,6 +161,7 @@ def predict_in_parts(
         loaded.heads,
         loaded.preprocess,
         top=top,
+        views=views,
         batch=batch,
         threads=threads or default_threads(),
     )
@@ -280,6 +293,7 @@ def _predictions(
     preprocess: Preprocess,
     *,
     top: int,
+    views: Views,
     batch: int,
     threads: int,
 ) -> Generator[Prediction, None, None]:
@@ -296,7 +310,7 @@ def _predictions(
             if pixels is None:
                 yield Prediction(path=path, error=reason)
                 continue
-            yield answer(path, {name: logits[name][position] for name in heads}, heads, top=top)
+            yield answer(path, {name: logits[name][position] for name in heads}, heads, top=top, views=views)
             position += 1
 
 

@@ -27,6 +27,7 @@ from resnets.training.finish import finish
 from resnets.training.gallery import Gallery
 from resnets.training.imbalance import warn_of_rare
 from resnets.training.loop import OnEvent, Training
+from resnets.training.memory import fit
 from resnets.training.pace import epochs_within, measured_rate
 from resnets.training.plan import Plan, make_plan, plan_line, warn_of_few
 from resnets.training.probe import Probe, probe
@@ -174,12 +175,14 @@ def _start(data: Any, config: TrainConfig, network: nn.Module | None, caller: _C
         foreign = network is not None
         plan = group.lead(lambda: make_plan(asked, opened, measure=gallery.mean_std, foreign=foreign))
         base = planned_network(plan) if network is None else network
+        parts = group.lead(lambda: fit(plan, base))
+        plan = parts.of(plan)
         origin, line = group.lead(lambda: first_weights(base, plan, gallery, progress))
         teacher = first_teacher(plan, origin)
         probes = group.lead(lambda: _probes(base, plan, gallery)) if asked.probe else []
         if asked.minutes is not None:
             left = asked.minutes * 60 - (time.monotonic() - caller.started)
-            plan = _paced(asked, plan, opened, base, gallery, seconds=left, foreign=foreign)
+            plan = parts.of(_paced(asked, plan, opened, base, gallery, seconds=left, foreign=foreign))
         default = f"{folder.plain_name(opened.name)}-{folder.plain_name(plan.config.model or '')}"
         run = group.lead(lambda: folder.new_run_folder(runs, name=asked.name, default=default))
         with _held(run, group) as stop:
@@ -267,12 +270,13 @@ def _paced(
     """The plan with the epochs that end within `seconds`, at a rate that is measured now."""
     started = time.monotonic()
     rate = measured_rate(plan, network, gallery.training(plan.preprocess, plan.augment))
-    epochs = epochs_within(seconds - (time.monotonic() - started), plan, rate)
+    left = seconds - (time.monotonic() - started)
+    epochs = epochs_within(left, plan, rate)
     statistics = plan.preprocess.mean, plan.preprocess.std
     asked = replace(config, epochs=epochs, minutes=None)
     paced = make_plan(asked, data, measure=lambda _: statistics, foreign=foreign)
     reason = f"{counted(epochs, 'epoch')} in {config.minutes:g} minutes at {rate:,.0f} images/s"
-    return replace(paced, reasons=(reason, *paced.reasons))
+    return replace(paced, reasons=(reason, *paced.reasons), seconds=left)
 
 
 def _resume(data: Any, run: Path, config: TrainConfig, network: nn.Module | None, caller: _Caller) -> Run:
@@ -303,7 +307,7 @@ def _resume(data: Any, run: Path, config: TrainConfig, network: nn.Module | None
             how = "continued, not exact: " + "; ".join(position.departures) if position.departures else "exact"
             training.record(
                 "resume",
-                text=f"resumed at step {position.step:,} of {plan.steps:,} ({how})",
+                text=f"resumed at step {position.step:,} of {training.course.steps:,} ({how})",
                 step=position.step,
                 events_length=checkpoint.state["events_length"] if checkpoint else before.plan_length,
                 plan=plan.to_json(),

@@ -13,41 +13,81 @@ from resnets.weights.presets import CIFAR, IMAGENET, numbered_head
 from resnets.weights.source import Source
 
 KINDS: dict[int, Channels] = {1: "grey", 3: "rgb", 4: "rgba"}
+TRACELESS = ("stride_in", "antialias", "shortcut")  # of a spec: may differ where names and shapes do not
 
 
 def spec_of(source: Source) -> tuple[str, ResNetSpec, list[str]]:
     """The network's name and spec, from the shapes and from what the file says, and what was assumed.
 
-    v1 and v1.5 have the same shapes: where nothing says which it is, v1.5 is assumed.
+    Some networks have the very same shapes: where nothing says which it is, the one first listed is assumed (v1.5,
+    not v1). A bare file name settles all but the stride, since both v1 and v1.5 go by the same names.
     """
     stated, surely = _stated(source)
     name, spec = recognise(source.named.tensors, source.path, first=stated)
     spec = replace(VARIANTS[name], stem=spec.stem)
-    other = replace(VARIANTS[name], stride_in="1x1") if spec.block == "bottleneck" else None
-    twin = next((twin for twin, its in VARIANTS.items() if its == other and twin != name), None)
-    if twin is None or (surely and name == stated):
+    twins = [twin for twin, other in VARIANTS.items() if is_twin(VARIANTS[name], other)]
+    v1 = [twin for twin in twins if VARIANTS[twin].stride_in != spec.stride_in]
+    if name == stated:
+        twins = [] if surely or spec.stride_in == "1x1" else v1
+    if not twins:
         return name, spec, []
+    kind = " (v1.5, as torchvision and timm build it)" if v1 else ""
     assumed = (
-        f"the network is {name} (v1.5, as torchvision and timm build it); {twin} has the same shapes and nothing "
-        f"in the file says which it is: if the figures are poor, give model={twin!r}"
+        f"the network is {name}{kind}; {' and '.join(twins)} {'has' if len(twins) == 1 else 'have'} the same "
+        f"shapes and nothing in the file says which it is: if the figures are poor, give model={twins[0]!r}"
     )
     return name, spec, [assumed]
+
+
+def is_twin(spec: ResNetSpec, other: ResNetSpec) -> bool:
+    """Whether tensors of one load into the other and mean something else there."""
+    return _shaped(spec) == _shaped(other) and any(
+        getattr(spec, field) != getattr(other, field) for field in TRACELESS
+    )
+
+
+def _shaped(spec: ResNetSpec) -> ResNetSpec:
+    """The same for all specs whose bodies have the same names and shapes."""
+    shortcut = "A" if spec.shortcut == "none" else spec.shortcut
+    return replace(
+        spec, stride_in="3x3", antialias=False, shortcut=shortcut, zero_last=False, drop_path=0.0, dropout=0.0,
+        output_stride=0, heads=(),
+    )  # fmt: skip
+
+
+def told_otherwise(source: Source, spec: ResNetSpec) -> str | None:
+    """What to warn of where the source says that its weights are of a twin of the network they are put into."""
+    stated, surely = (None, False) if source.base else _stated(source)
+    theirs = source.spec if source.base else VARIANTS[stated] if stated and surely else None
+    if theirs is None or not is_twin(replace(theirs, in_channels=spec.in_channels), spec):
+        return None
+    differing = [
+        f"{name}={getattr(theirs, name)!r}, not {getattr(spec, name)!r}"
+        for name in TRACELESS
+        if getattr(theirs, name) != getattr(spec, name)
+    ]
+    return (
+        f"these weights are of a network with {'; '.join(differing)}: the tensors fit, but mean something "
+        "else here; choose the network that they are of"
+    )
 
 
 def _stated(source: Source) -> tuple[str | None, bool]:
     """The name that the file gives its network, inside or by its own name, and whether that is to be relied on.
 
-    torchvision's file names end in the first digits of the file's SHA-256.
+    torchvision's and timm's file names end in the first digits of the file's SHA-256.
     """
     if source.published is not None:
         return source.published.network, True
     arch = (source.file.arch or "").partition(".")[0] if source.file else ""
     if arch in VARIANTS:
         return arch, True
-    words = re.match(r"[a-z0-9_]+", source.path.name)
-    name = words[0] if words and words[0] in VARIANTS else None
-    digits = re.fullmatch(r"[a-z0-9_]+-([0-9a-f]{8})\.pth", source.path.name)
-    return name, digits is not None and source.sha256.startswith(digits[1])
+    words = re.match(r"[a-z0-9_]*", source.path.name)
+    name = words[0] if words else ""
+    while name and name not in VARIANTS:  # resnetblur50_84f4748f is resnetblur50
+        name = name.rpartition("_")[0]
+    digits = re.search(r"[-_]([0-9a-f]{8})\.(?:pth|th|pt)$", source.path.name)
+    return name or None, digits is not None and source.sha256.startswith(digits[1])
 
 
 def classes_of(source: Source, spec: ResNetSpec, fresh: set[str]) -> tuple[dict[str, Head], list[str], list[str]]:
@@ -79,13 +119,14 @@ def preprocess_of(source: Source, spec: ResNetSpec, given: Preprocess | None) ->
         return given, []
     if spec.in_channels not in KINDS:
         raise UsageError(
-            f"pictures have 1 (grey), 3 (rgb) or 4 (rgba) channels, but the network takes {spec.in_channels}; "
-            "give in_channels"
+            f"pictures of files have 1 (grey), 3 (rgb) or 4 (rgba) channels, not {spec.in_channels}: give "
+            f"in_channels; for tensors of your own, resnets.build(NAME, in_channels={spec.in_channels}) and "
+            "resnets.weights.loading.initialise(network, FILE)"
         )
     stored = source.base.preprocess if source.base else None
     if source.published is not None:
         stored = source.published.preprocess
-    chosen = _with_channels(stored or (CIFAR if spec.stem == "small" else IMAGENET), spec.in_channels)
+    chosen = _with_channels(stored or (CIFAR if spec.keeps_size else IMAGENET), spec.in_channels)
     if stored:
         return chosen, []
     height, width = chosen.size

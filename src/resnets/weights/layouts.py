@@ -11,6 +11,7 @@ from resnets.base.errors import ModelFileError
 from resnets.base.text import printable, some
 from resnets.labels import LABEL
 from resnets.networks import VARIANTS, ResNetSpec
+from resnets.networks.convert import our_name
 from resnets.networks.heads import head_name
 from resnets.weights.blank import outline
 from resnets.weights.header import shown
@@ -22,6 +23,8 @@ COUNTER = "num_batches_tracked"  # of no use in evaluation, and old files lack i
 HEADS = ("fc.", "heads.", "hidden.")
 LAST_LAYERS = ("linear", "last_linear", "classifier", "head")  # what other programs call `fc`
 BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
+V2_STEMS = ("stem.conv.weight", "stem.conv1.weight")  # timm's of pre-activation networks, 7×7 and deep
+V2_BLOCK = re.compile(r"stages\.\d+\.blocks\.\d+\.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +56,12 @@ def by_our_names(tensors: Mapping[str, torch.Tensor], path: Path, *, prefix: str
     akamaster = "linear.weight" in inside and not any(".downsample." in name for name in sources)
     if akamaster:
         words = "akamaster's CIFAR names"
+    elif any(V2_BLOCK.match(name) for name in inside):
+        words = "timm's names of pre-activation networks"
     else:
         words = "torchvision's names" if set(sources) == set(inside) else "translated names"
     return Named(
-        tensors={ours: tensors[theirs] for ours, theirs in sources.items()},
+        tensors={ours: _as_linear(ours, tensors[theirs]) for ours, theirs in sources.items()},
         sources=sources,
         layout=f"{words} behind {printable(prefix)}" if prefix else words,
         others=tuple(name for name in tensors if not name.startswith(prefix)),
@@ -159,7 +164,8 @@ def _depths(shapes: Shapes) -> tuple[int, ...]:
 
 def _prefix(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
     """What stands before the network's first layer; it must be one, and the shortest must be alone."""
-    found = {name[: -len(stem)] for stem in STEMS for name in tensors if name == stem or name.endswith("." + stem)}
+    stems = (*STEMS, *V2_STEMS)
+    found = {name[: -len(stem)] for stem in stems for name in tensors if name == stem or name.endswith("." + stem)}
     outer = sorted(prefix for prefix in found if any(_is_block(name, prefix) for name in tensors))
     if not outer:
         names = some(sorted(tensors))
@@ -175,7 +181,7 @@ def _prefix(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
 
 
 def _is_block(name: str, prefix: str) -> bool:
-    return name.startswith(prefix) and BLOCK.match(name, len(prefix)) is not None
+    return name.startswith(prefix) and any(block.match(name, len(prefix)) for block in (BLOCK, V2_BLOCK))
 
 
 def _our_name(name: str, names: Collection[str]) -> str:
@@ -185,7 +191,14 @@ def _our_name(name: str, names: Collection[str]) -> str:
     inner = re.fullmatch(r"(?:fc|classifier|head)\.(?:\d+|fc|linear)\.(weight|bias)", name)
     if inner and sum(bool(re.match(r"(?:fc|classifier|head)\..*\.weight$", other)) for other in names) == 1:
         return f"fc.{inner[1]}"  # the only linear layer of an nn.Sequential
+    if V2_BLOCK.match(name) or name.startswith("stem."):
+        return our_name(name, deep=V2_STEMS[1] in names)
     return re.sub(r"^(layer\d+\.\d+\.)shortcut\.", r"\1downsample.", name)
+
+
+def _as_linear(name: str, value: torch.Tensor) -> torch.Tensor:
+    """The last layer where it is a 1×1 convolution, as timm's pre-activation networks have it; else as it is."""
+    return value.flatten(1) if name == "fc.weight" and value.shape[2:] == (1, 1) else value
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -10,10 +10,10 @@ from torch import nn
 from resnets.base.errors import UsageError, unknown_name
 from resnets.base.text import printable
 from resnets.labels import LABEL, Head
-from resnets.networks import VARIANTS, ResNetSpec, build, variant
+from resnets.networks import VARIANTS, ResNet, ResNetSpec, build, variant
 from resnets.preprocess import Preprocess
 from resnets.weights import modelfile
-from resnets.weights.assumptions import classes_of, preprocess_of, spec_of
+from resnets.weights.assumptions import classes_of, preprocess_of, spec_of, told_otherwise
 from resnets.weights.blank import blank
 from resnets.weights.catalogue import Progress, catalogue, fetch, published
 from resnets.weights.layouts import channels_of
@@ -22,7 +22,7 @@ from resnets.weights.receipt import Receipt
 from resnets.weights.source import Source, from_model, read_source
 from resnets.weights.transfer import Allowed, folded_batch_norm, transfer
 
-log = logging.getLogger("resnets")
+log = logging.getLogger("resnets.weights")  # a name of its own: the command line shows receipts, not all remarks
 
 RUN_MODEL = "model.safetensors"  # in a run folder
 FOLDED_NOTE = (
@@ -37,6 +37,7 @@ def load(
     network: nn.Module | None = None,
     model: str | ResNetSpec | None = None,
     num_classes: int | None = None,
+    heads: Mapping[str, int] | None = None,
     in_channels: int | None = None,
     preprocess: Preprocess | None = None,
     partial: bool = False,
@@ -47,17 +48,19 @@ def load(
 
     network: the module for a model file that holds a network of another library.
     progress: called while a named file is downloaded, with what is done, the bytes so far and in all.
-    The other options are those of `load_weights`; the receipt is in the model's origin, assumptions are logged.
+    The other options are those of `load_weights`; the receipt is in the model's origin, its line is logged (INFO),
+    and assumptions are warned of.
     Raises UsageError for a path or name that is not there, ModelFileError for a file that cannot be used.
     """
     path = find(path_or_name, progress=progress)
-    changes = (model, num_classes, in_channels, preprocess) != (None,) * 4
+    changes = (model, num_classes, heads, in_channels, preprocess) != (None,) * 5
     if network is not None or (not changes and modelfile.is_model_file(path)):
         return modelfile.load(path, network=network)
     loaded, receipt = load_weights(
         path,
         model=model,
         num_classes=num_classes,
+        heads=heads,
         in_channels=in_channels,
         preprocess=preprocess,
         partial=partial,
@@ -86,7 +89,8 @@ def load_weights(
     """Put the weights of a local file into the network they are of, and account for every tensor.
 
     model: the network, where the shapes alone do not say it or say it wrongly.
-    num_classes, heads: other heads than the file's; they are new. in_channels: the first layer is folded to it.
+    num_classes, heads: other heads than the file's; they are new. heads={}: none, for features.
+    in_channels: the first layer is folded to it.
     preprocess: where the file states none. partial: allow a body that is not wholly covered. strict: refuse
     anything but copying and renaming. prefix: how the network's names begin, where the file holds several.
     Raises ModelFileError where a tensor does not fit, by name and with both shapes.
@@ -94,7 +98,9 @@ def load_weights(
     path = Path(file)
     source = read_source(path, prefix=prefix)
     spec, name, said = _network_of(source, model)
-    outputs = {LABEL: num_classes} if num_classes is not None else dict(heads) if heads else source.outputs
+    if num_classes is not None and heads is not None:
+        raise UsageError("give num_classes or heads, not both; several heads: heads={'root': 168, ...}")
+    outputs = {LABEL: num_classes} if num_classes is not None else source.outputs if heads is None else dict(heads)
     channels = in_channels or channels_of(source.named.tensors) or spec.in_channels
     spec = replace(spec, heads=tuple(outputs.items()), in_channels=channels)
     allowed = Allowed(partial=partial, strict=strict)
@@ -106,7 +112,8 @@ def load_weights(
         receipt = _transferred(network, source, allowed)
     classes, unnamed, about_classes = classes_of(source, spec, fresh)
     preprocess, about_pictures = preprocess_of(source, spec, preprocess)
-    receipt = replace(receipt, assumptions=(*said, *about_classes, *about_pictures))
+    other = told_otherwise(source, spec)
+    receipt = replace(receipt, assumptions=(*said, *([other] if other else ()), *about_classes, *about_pictures))
     loaded = Model(
         network=network,
         heads=classes,
@@ -139,7 +146,12 @@ def initialise(
     """
     start = from_model(source) if isinstance(source, Model) else read_source(find(source, progress=progress))
     allowed = Allowed(partial=partial, strict=strict)
-    return _transferred(network, start, allowed, other_classes=_other_classes(start, heads or {}))
+    receipt = _transferred(network, start, allowed, other_classes=_other_classes(start, heads or {}))
+    other = told_otherwise(start, network.spec) if isinstance(network, ResNet) else None
+    if other is None:
+        return receipt
+    log.warning("%s: %s", printable(start.path.name), other)
+    return replace(receipt, notes=(*receipt.notes, other))
 
 
 def network_of(

@@ -1,5 +1,6 @@
 """Tensors from files of other programs: safetensors, and of what torch.save writes the tensors alone."""
 
+import argparse
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -79,7 +80,12 @@ def _from_safetensors(path: Path) -> TensorFile:
 
 def _from_torch(path: Path) -> TensorFile:
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickle protocols: what matters is said below
+        with (
+            warnings.catch_warnings(action="ignore"),  # of pickle protocols: what matters is said below
+            torch.serialization.safe_globals(
+                [argparse.Namespace]
+            ),  # timm's and torchvision's scripts store theirs
+        ):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelFileError(

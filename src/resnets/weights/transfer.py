@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from resnets.base.errors import ModelFileError
 from resnets.base.text import printable
+from resnets.networks.stems import fold_channels
 from resnets.weights.header import shown
 from resnets.weights.layouts import COUNTER, STEMS, Named, head_of, is_head
 from resnets.weights.receipt import IN_WORDS, Entry
 
 SUMMED = "{} channels summed to grey"
-CYCLED = "{} channels cycled to {} and scaled by {}/{}"
+CYCLED = "{0} channels cycled to {1} and scaled by {0}/{1}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +75,6 @@ def transfer(
     return entries, _notes(state, named)
 
 
-def fold_channels(weight: Tensor, channels: int) -> tuple[Tensor, str]:
-    """The first layer's weight (O, C, h, w) for another number of channels, and how that was done.
-
-    For one channel they are summed, so that a grey picture gives what it gave as three equal channels; else they
-    are cycled and scaled by C / channels, so that the size of the response is kept.
-    """
-    given = weight.shape[1]
-    if channels == 1:
-        return weight.sum(dim=1, keepdim=True), SUMMED.format(given)
-    cycled = weight[:, torch.arange(channels) % given] * (given / channels)
-    return cycled, CYCLED.format(given, channels, given, channels)
-
-
 def folded_batch_norm(network: nn.Module) -> bool:
     """Whether all batch norms hold mean 0 and variance 1 with scales that are not the initial ones."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -103,8 +91,9 @@ def _fitted(name: str, value: Tensor, target: Tensor, path: Path, source: str) -
     how = []
     stem_differs = name in STEMS and value.ndim == target.ndim == 4 and value.shape[1] != target.shape[1]
     if stem_differs and value.shape[0] == target.shape[0] and value.shape[2:] == target.shape[2:]:
-        value, change = fold_channels(value.float(), target.shape[1])
-        how.append(change)
+        given, channels = value.shape[1], target.shape[1]
+        value = fold_channels(value.float(), channels)
+        how.append((SUMMED if channels == 1 else CYCLED).format(given, channels))
     if value.shape != target.shape:
         raise ModelFileError(
             f"{shown(path)}: tensor {printable(source)} is {list(value.shape)}, the network's {name} is "

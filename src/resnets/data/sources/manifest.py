@@ -5,10 +5,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from resnets.base.errors import DataError
 from resnets.base.text import some
-from resnets.data.manifest import Manifest
+from resnets.data.manifest import Manifest, head_column
+from resnets.data.multi import Presence, presence_of
 from resnets.data.source import TRAIN, Labels, Listing, Picture, Source
 from resnets.data.sources.bengali import BengaliSource
 from resnets.data.sources.digits import DigitsSource
@@ -18,6 +20,7 @@ from resnets.data.sources.named import named_source
 from resnets.data.sources.parquet import ParquetSource
 from resnets.data.sources.shards import ShardSource
 from resnets.data.sources.table import TableSource, table_from
+from resnets.labels import Head
 
 _KINDS: dict[str, Callable[[Path], Source]] = {
     "bengali": BengaliSource,
@@ -70,7 +73,7 @@ class ManifestSource:
 
 def corrected_column(head: str, heads: Collection[str]) -> str:
     """The manifest's column of class ids that stand in for those of a head, where it has any."""
-    return CORRECTED if len(heads) == 1 else f"{head}.{CORRECTED}"
+    return CORRECTED if len(heads) == 1 else f"{head_column(head)}.{CORRECTED}"
 
 
 def _corrected(manifest: Manifest) -> tuple[dict[str, Labels], list[str]]:
@@ -79,21 +82,40 @@ def _corrected(manifest: Manifest) -> tuple[dict[str, Labels], list[str]]:
     for name, head in manifest.heads.items():
         labels = found[name] = manifest.labels(name)
         column = corrected_column(name, manifest.heads)
-        if head.kind != "single" or column in manifest.heads or column not in manifest.table.column_names:
+        if column in manifest.heads or column not in manifest.table.column_names:
             continue
-        position = head.index()
-        new = {row: one for row, one in enumerate(manifest.table[column].to_pylist()) if one is not None}
-        unknown = next((one for one in new.values() if one not in position), None)
-        if unknown is not None:
-            raise DataError(
-                f"the manifest's column {column!r} has {unknown!r}, which is no class of {name!r}; write "
-                "the id of one, or leave it empty"
-            )
-        if new:
-            labels[list(new)] = [position[one] for one in new.values()]
-            where = f" of {name}" * (len(manifest.heads) > 1)
-            notes.append(f"labels{where} that the manifest corrects: {len(new)} (its column {column!r})")
+        cells = manifest.table[column].combine_chunks()
+        new = np.flatnonzero(cells.is_valid().to_numpy(zero_copy_only=False))
+        if not len(new):
+            continue
+        if head.kind == "multi":
+            labels[new] = _lists(cells, head, column)[new]
+        else:
+            labels[new] = _positions(cells.drop_null().to_pylist(), head, name, column)
+        where = f" of {name}" * (len(manifest.heads) > 1)
+        notes.append(f"labels{where} that the manifest corrects: {len(new)} (its column {column!r})")
     return found, notes
+
+
+def _positions(ids: list[Any], head: Head, name: str, column: str) -> list[int]:
+    """Of a column's ids. Raises DataError for what is no id of the head."""
+    position = head.index()
+    unknown = next((one for one in ids if not isinstance(one, str) or one not in position), None)
+    if unknown is not None:
+        raise DataError(
+            f"the manifest's column {column!r} has {unknown!r}, which is no class of {name!r}; write "
+            "the id of one, or leave it empty"
+        )
+    return [position[one] for one in ids]
+
+
+def _lists(cells: pa.Array, head: Head, column: str) -> Presence:
+    """(n, classes) of a column of lists of ids: all that a picture has."""
+    where = f"the manifest's column {column!r}"
+    try:
+        return presence_of(cells.cast(pa.list_(pa.string())), head.ids, where=where)
+    except pa.ArrowException as error:
+        raise DataError(f"{where} is of several classes a picture; it must hold lists of their ids") from error
 
 
 def _opened(manifest: Manifest) -> Source:

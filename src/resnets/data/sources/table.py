@@ -82,7 +82,13 @@ class TableSource:
             parts=parts,
             groups=groups,
             left_out=without | left_out,
-            notes=[*self._used()[1], *roles.notes, *notes, *_divided_groups(groups, parts, roles)],
+            notes=[
+                *self._used()[1],
+                *roles.notes,
+                *notes,
+                *_empty_lists(table, roles),
+                *_divided_groups(groups, parts, roles),
+            ],
         )
 
     def paths(self) -> list[str]:
@@ -168,6 +174,20 @@ def _parts(table: Table, name: str | None) -> tuple[list[str] | None, dict[int, 
         row: f"the column {name!r} states no part for it" for row, part in enumerate(stated) if part is None
     }
     return [part or TRAIN for part in stated], without
+
+
+def _empty_lists(table: Table, roles: Roles) -> list[str]:
+    """A note on empty cells of lists in text, which may have been meant for none of the classes."""
+    notes = []
+    for which in roles.heads.values():
+        if which.kind == "lists" and which.separator:
+            count = table.text(which.columns[0]).null_count
+            if count:
+                alone = f"a cell with '{printable(which.separator)}' alone is a picture with none of the classes"
+                notes.append(
+                    f"empty cells of {some(list(which.columns))}, of which nothing is known: {count:,}; {alone}"
+                )
+    return notes
 
 
 def _divided_groups(groups: list[str | None] | None, parts: list[str] | None, roles: Roles) -> list[str]:

@@ -18,11 +18,15 @@ UNEQUAL = 10.0  # the largest class over a class
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """Pictures of a head's classes: part -> (classes,), for the parts that have any picture."""
+    """Pictures of a head's classes: part -> (classes,), for the parts that have any picture.
+
+    without: pictures for which this head has no label; with one head they are left out.
+    """
 
     ids: tuple[str, ...]
     names: tuple[str, ...]
     of_part: dict[str, npt.NDArray[np.int64]]
+    without: int = 0
 
     @property
     def total(self) -> npt.NDArray[np.int64]:
@@ -44,7 +48,9 @@ def class_counts(data: Data, failed: dict[int, str]) -> dict[str, Counts]:
                     if held.ndim == 1
                     else (held == 1).sum(axis=0, dtype=np.int64)
                 )
-        counts[name] = Counts(ids=head.ids, names=head.names, of_part=of_part)
+        kept = np.setdiff1d(data.rows("all"), list(failed)).astype(np.int64)
+        without = int((~data.labelled(name)[kept]).sum())
+        counts[name] = Counts(ids=head.ids, names=head.names, of_part=of_part, without=without)
     return counts
 
 

@@ -67,6 +67,7 @@ class Inspection:
                 }
                 for head, counts in self.classes.items()
             },
+            "without_label": {head: counts.without for head, counts in self.classes.items()},
             "findings": [finding.to_json() for finding in self.findings],
             "decoded": self.decoded,
             "corrected": self.corrected,
@@ -120,6 +121,9 @@ def facts_in_words(found: Inspection) -> dict[str, str]:
         "mean": ", ".join(f"{value:.4f}" for value in found.mean) + " (RGB, 0 to 1)",
         "deviation": ", ".join(f"{value:.4f}" for value in found.std),
     }
+    without = {head: counts.without for head, counts in found.classes.items() if counts.without}
+    if without:
+        words["no label"] = ", ".join(f"{count:,} of {printable(head)}" for head, count in without.items())
     if found.corrected:
         words["corrected"] = f"{found.corrected:,} labels"
     return words

@@ -8,7 +8,8 @@ import pyarrow as pa
 from resnets.base.errors import DataError
 from resnets.base.text import printable
 from resnets.data.dataset import Data
-from resnets.data.manifest import Manifest
+from resnets.data.manifest import Manifest, head_column
+from resnets.data.multi import unknown_column
 from resnets.data.names import displayed
 from resnets.data.sources.manifest import ManifestSource, corrected_column
 from resnets.understanding.doctor.finding import Finding
@@ -45,6 +46,8 @@ def annotated(data: Data, findings: Iterable[Finding], opinion: Opinion) -> Mani
     for head, ids in opinion.suggested.items():
         columns[suggested_column(head, data)] = [ids.get(row) for row in range(rows)]
     for head in data.heads:
+        if data.heads[head].kind == "multi":  # their corrections are the user's own
+            continue
         name = corrected_column(head, data.heads)
         before = _texts(manifest.table, name)
         accepted = opinion.accepted.get(head, {})
@@ -52,7 +55,7 @@ def annotated(data: Data, findings: Iterable[Finding], opinion: Opinion) -> Mani
             columns[name] = [accepted.get(row, before[row]) for row in range(rows)]
     table = manifest.table
     for name, values in columns.items():
-        if name in data.heads:
+        if name in map(head_column, data.heads):
             raise DataError(f"a label column is called {name!r}, which the manifest has a meaning for; rename it")
         if name in table.column_names:
             table = table.drop_columns([name])
@@ -61,7 +64,7 @@ def annotated(data: Data, findings: Iterable[Finding], opinion: Opinion) -> Mani
 
 
 def suggested_column(head: str, data: Data) -> str:
-    return SUGGESTED if len(data.heads) == 1 else f"{head}.{SUGGESTED}"
+    return SUGGESTED if len(data.heads) == 1 else f"{head_column(head)}.{SUGGESTED}"
 
 
 def corrections(manifest: Manifest) -> int:
@@ -90,11 +93,12 @@ def _as_stated(data: Data) -> Manifest:
         return data.manifest
     before = data.source.manifest.table
     table = data.manifest.table
+    of_heads = {name for head in map(head_column, data.heads) for name in (head, unknown_column(head))}
     for name in before.column_names:
-        if name in data.heads:
-            table = table.set_column(table.column_names.index(name), name, before[name])
-        elif name not in table.column_names:
+        if name not in table.column_names:
             table = table.append_column(name, before[name])
+        elif name in of_heads:
+            table = table.set_column(table.column_names.index(name), name, before[name])
     return replace(data.manifest, table=table)
 
 
