@@ -1,12 +1,18 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+import resnets
 from resnets.base.errors import ModelFileError, UsageError
+from resnets.labels import LABEL, Head
 from resnets.networks.resnet import ResNet, build
 from resnets.networks.spec import ResNetSpec
-from resnets.networks.unet import UNet, from_json
+from resnets.networks.unet import UNet, built, spec_from_json
+from resnets.preprocess import Preprocess
+from resnets.weights.modelfile import Model
 
 SPEC = ResNetSpec(block="basic", depths=(1, 1, 1, 1), width=8, heads=())
 
@@ -47,14 +53,14 @@ def test_the_decoder_halves_its_channels_at_each_step() -> None:
 def test_a_unets_spec_survives_json_and_builds_the_same_tensors() -> None:
     network = UNet(SPEC, 3, width=8)
     with torch.device("meta"):
-        other = from_json(json.loads(json.dumps(network.spec.to_json())))
+        other = built(spec_from_json(json.loads(json.dumps(network.spec.to_json()))))
     assert isinstance(other, UNet)
     assert other.spec == network.spec
     other.load_state_dict(network.state_dict(), assign=True)
 
 
 def test_a_classifiers_spec_builds_a_classifier() -> None:
-    network = from_json(SPEC.to_json())
+    network = built(spec_from_json(SPEC.to_json()))
     assert isinstance(network, ResNet)
     assert network.spec == SPEC
 
@@ -73,9 +79,31 @@ def test_a_classifiers_spec_builds_a_classifier() -> None:
 )
 def test_a_strangers_absurd_unet_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ModelFileError, match="the stored network cannot be used"):
-        from_json({"kind": "unet", "encoder": SPEC.to_json(), "classes": 3, "width": 16, **fields})
+        spec_from_json({"kind": "unet", "encoder": SPEC.to_json(), "classes": 3, "width": 16, **fields})
 
 
 def test_a_unet_without_classes_is_refused() -> None:
     with pytest.raises(UsageError, match=r"UNetSpec.classes must be a whole number from 1 to 65536, got 0"):
         UNet(SPEC, 0)
+
+
+def test_a_model_file_rebuilds_a_u_net_with_its_tensors_and_classes(tmp_path: Path) -> None:
+    network = UNet(SPEC, 3).eval()
+    preprocess = Preprocess(size=(32, 32))
+    head = Head(ids=("road", "sky", "tree"))
+    resnets.save(tmp_path / "u.safetensors", Model(network=network, heads={LABEL: head}, preprocess=preprocess))
+    again = resnets.load(tmp_path / "u.safetensors")
+    images = torch.randn(1, 3, 20, 28)
+    with torch.no_grad():
+        assert torch.equal(again.network(images), network(images))
+    assert again.heads == {LABEL: head}
+
+
+def test_what_answers_for_whole_pictures_refuses_a_u_net(tmp_path: Path) -> None:
+    model = Model(network=UNet(SPEC, 2), heads={LABEL: Head(ids=("0", "1"))}, preprocess=Preprocess(size=(32, 32)))
+    resnets.save(tmp_path / "u.safetensors", model)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    with pytest.raises(UsageError, match="a U-Net names the class of each pixel, not of a picture"):
+        resnets.evaluate(tmp_path / "u.safetensors", (pixels, np.arange(8) % 2))
+    with pytest.raises(UsageError, match=r"holds a U-Net; take its encoder: resnets.load\(path\).network.encoder"):
+        resnets.load(tmp_path / "u.safetensors", num_classes=5)

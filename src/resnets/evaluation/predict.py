@@ -18,6 +18,7 @@ from resnets.base.errors import NotFinite, UsageError
 from resnets.data.augment.batch import normalise
 from resnets.data.batches import Pictures, evaluation_batches
 from resnets.networks.fold import foldable, folded
+from resnets.networks.unet import UNet
 from resnets.preprocess import Pixels, Preprocess
 from resnets.weights.modelfile import Model
 
@@ -49,6 +50,8 @@ class TorchBackend:
     def __init__(self, model: Model, *, device: str = "cpu", precision: Precision = "fp32") -> None:
         if precision not in PRECISIONS:
             raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        if isinstance(model.network, UNet):
+            raise UsageError("a U-Net names the class of each pixel, not of a picture: call the network itself")
         self.device = torch.device(device)
         self.precision = precision
         self.heads = tuple(model.heads)

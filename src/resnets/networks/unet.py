@@ -110,12 +110,11 @@ class UpStep(nn.Module):
         return norm_act(self.bn2, self.conv2(x), act=self.act2)
 
 
-def from_json(values: Mapping[str, Any]) -> ResNet | UNet:
-    """The network whose spec a model file holds, with random weights; under `torch.device("meta")` without any.
+def spec_from_json(values: Mapping[str, Any]) -> ResNetSpec | UNetSpec:
+    """The spec that a model file holds. Raises ModelFileError where it is of no known kind, or out of bounds."""
+    return UNetSpec.from_json(values) if values.get("kind") == "unet" else ResNetSpec.from_json(values)
 
-    Raises ModelFileError for a spec that is of no kind known here, or out of bounds.
-    """
-    if values.get("kind") == "unet":
-        spec = UNetSpec.from_json(values)
-        return UNet(spec.encoder, spec.classes, width=spec.width)
-    return build(ResNetSpec.from_json(values))
+
+def built(spec: ResNetSpec | UNetSpec) -> ResNet | UNet:
+    """The network of a spec, with random weights; under `torch.device("meta")` without any."""
+    return UNet(spec.encoder, spec.classes, width=spec.width) if isinstance(spec, UNetSpec) else build(spec)

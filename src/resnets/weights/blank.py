@@ -1,12 +1,13 @@
 """Networks without initial values: to be filled from a file, or only to be compared with one."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch.overrides import TorchFunctionMode
 
-from resnets.networks import ResNet, ResNetSpec, build
+from resnets.networks import ResNet, ResNetSpec
+from resnets.networks.unet import UNet, UNetSpec, built
 
 _FILLING = ("fill_", "zero_", "normal_", "uniform_")
 
@@ -27,13 +28,17 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **given)
 
 
-def blank(spec: ResNetSpec) -> ResNet:
+@overload
+def blank(spec: ResNetSpec) -> ResNet: ...
+@overload
+def blank(spec: ResNetSpec | UNetSpec) -> ResNet | UNet: ...
+def blank(spec: ResNetSpec | UNetSpec) -> ResNet | UNet:
     """The network with whatever its memory held: every tensor of its state dict must be filled."""
     with _Unfilled():
-        return build(spec)
+        return built(spec)
 
 
-def outline(spec: ResNetSpec) -> ResNet:
+def outline(spec: ResNetSpec | UNetSpec) -> ResNet | UNet:
     """The network on torch's meta device: names, shapes and types, no memory."""
     with torch.device("meta"), _Unfilled():
-        return build(spec)
+        return built(spec)

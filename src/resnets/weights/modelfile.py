@@ -207,7 +207,7 @@ def _checked(
     preprocess = _inside(path, lambda: Preprocess.from_json(record["preprocess"]))
     if network is not None:
         expected = _shapes(network.state_dict())
-    elif spec.get("kind") == "resnet":
+    elif spec.get("kind") in ("resnet", "unet"):
         expected = _inside(path, lambda: _expected(spec))
     else:
         raise _not_built_here(path, spec)
@@ -215,20 +215,22 @@ def _checked(
     if misfit:
         raise ModelFileError(f"{shown(path)} does not fit its network ({misfit}): it is damaged or was changed")
     if network is None:
-        from resnets.networks import ResNetSpec
+        from resnets.networks.unet import UNetSpec, spec_from_json
         from resnets.weights.blank import blank
 
-        network = blank(ResNetSpec.from_json(spec))
-        heads = _in_order(path, dict(network.spec.heads), heads)
+        known = spec_from_json(spec)
+        network = blank(known)
+        outputs = dict.fromkeys(heads, known.classes) if isinstance(known, UNetSpec) else dict(known.heads)
+        heads = _in_order(path, outputs, heads)
     return heads, preprocess, network
 
 
 def _expected(spec: dict[str, Any]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Name -> (dtype, shape) of the network that a stored spec builds; no memory is taken for it."""
-    from resnets.networks import ResNetSpec
+    from resnets.networks.unet import spec_from_json
     from resnets.weights.blank import outline
 
-    return _shapes(outline(ResNetSpec.from_json(spec)).state_dict())
+    return _shapes(outline(spec_from_json(spec)).state_dict())
 
 
 def _not_built_here(path: Path, spec: dict[str, Any]) -> ModelFileError:
@@ -261,9 +263,10 @@ def _inside(path: Path, make: Callable[[], T]) -> T:
 
 def _spec_of(network: nn.Module) -> dict[str, Any]:
     from resnets.networks.spec import ResNetSpec
+    from resnets.networks.unet import UNetSpec
 
     spec = getattr(network, "spec", None)
-    if isinstance(spec, ResNetSpec):
+    if isinstance(spec, ResNetSpec | UNetSpec):
         return spec.to_json()
     return {"kind": "foreign", "class": f"{type(network).__module__}.{type(network).__qualname__}"}
 

@@ -3,12 +3,15 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from resnets.base.errors import UsageError
 from resnets.base.files import sha256_of
 from resnets.data.imagenet import imagenet_head
 from resnets.labels import LABEL, Head
 from resnets.networks import ResNetSpec
+from resnets.networks.unet import UNet
 from resnets.weights import modelfile
 from resnets.weights.catalogue import Published, of_hash
+from resnets.weights.header import shown
 from resnets.weights.layouts import Named, by_our_names, outputs_of
 from resnets.weights.modelfile import LICENCE, UNNAMED, Model
 from resnets.weights.presets import CIFAR10_CLASSES, IMAGENET_CLASSES, cifar10_head
@@ -60,7 +63,10 @@ class Source:
 def read_source(path: Path, *, prefix: str | None = None) -> Source:
     """Read weights of any kind that is known; `prefix` says which of several networks. Raises ModelFileError."""
     if modelfile.is_model_file(path):
-        return replace(from_model(modelfile.load(path)), path=path, sha256=sha256_of(path))
+        model = modelfile.load(path)
+        if isinstance(model.network, UNet):
+            raise UsageError(f"{shown(path)} holds a U-Net; take its encoder: resnets.load(path).network.encoder")
+        return replace(from_model(model), path=path, sha256=sha256_of(path))
     file = read_tensors(path)
     named = by_our_names(file.tensors, path, prefix=prefix)
     known = of_hash(file.sha256)
