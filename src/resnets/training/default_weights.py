@@ -3,14 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from resnets.data.dataset import Data
-from resnets.networks.resnet import build
 from resnets.networks.variants import variant
 from resnets.training.config import TrainConfig, parse_size
 from resnets.training.recipes import MANY_PICTURES, PHOTOGRAPHS, SMALL_PIXELS
 from resnets.training.start import OnProgress, as_weights_ask
+from resnets.weights.blank import outline
 from resnets.weights.catalogue import for_any_use, is_cached
 
 
@@ -32,8 +31,8 @@ def with_default_weights(config: TrainConfig, data: Data, progress: OnProgress) 
             asked = as_weights_ask(replace(config, weights=weights.name), progress)
             return asked, f"{line}; --weights none starts from scratch"
     best = choice[0]
-    with torch.device("meta"):
-        megabytes = sum(tensor.nbytes for tensor in build(best.network).state_dict().values()) / 1e6
+    tensors = outline(variant(best.network)).state_dict().values()
+    megabytes = sum(tensor.nbytes for tensor in tensors) / 1e6
     exact = f"--weights {best.name} (about {megabytes:.0f} MB, {best.licence})"
     return scratch, f"starts from scratch: {exact} is not in the cache, and would suit {about} better"
 
