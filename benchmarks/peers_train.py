@@ -41,6 +41,7 @@ import numpy as np
 
 from resnets.base.machine import cores, keep_freed_memory
 from rounds import Comparison, Record, allow_torchvision, in_own_process, rate_of, run_rounds, side_of, table
+from small import torchvision_loader
 
 BATCH, SIZE, CLASSES = 32, 224, 3
 QUICK_BATCH, QUICK_SIZE = 8, 128
@@ -112,7 +113,7 @@ def large_comparison(model: str, options: argparse.Namespace, scratch: Path) -> 
     job |= {"scale": scale, "colour": colour}
     flags = ["--scale", str(scale), "--colour", str(colour)] if options.augmentation == "timm" else []
     flags += ["--size", str(size)] if options.quick else []
-    works: dict[str, Callable[[], Record]] = {
+    works: dict[str, Callable[[int], Record]] = {
         "resnets": partial(resnets_run, job, scratch / "runs", flags),
         "resnets best": partial(resnets_run, job, scratch / "runs", [*flags, *shlex.split(options.best)]),
         **{side: partial(side_of, __file__, side, job) for side in ("timm", "timm best", "bare")},
@@ -151,10 +152,11 @@ def augmentation(whose: str, pictures: int) -> tuple[float, float]:
     return ours.scale, ours.colour
 
 
-def resnets_run(job: Record, runs: Path, flags: list[str]) -> Record:
+def resnets_run(job: Record, runs: Path, flags: list[str], turn: int) -> Record:
     """`resnets train`, its rate from the run's own log, and what it chose."""
     program = Path(sys.executable).with_name("resnets")
-    asked = ["--model", job["model"], "--weights", "none", "--epochs", str(job["epochs"]), "--runs", str(runs)]
+    asked = ["--model", job["model"], "--weights", "none", "--epochs", str(job["epochs"]), "--seed", str(turn)]
+    asked += ["--runs", str(runs)]
     _, figures = in_own_process([program, "train", job["root"], *asked, "--quiet", *flags])
     newest = max(runs.iterdir(), key=lambda run: run.stat().st_mtime)
     events = [json.loads(line) for line in (newest / "events.jsonl").read_text().splitlines()]
@@ -285,34 +287,12 @@ def resnets_small(job: Record, *, best: bool) -> float:
 
 
 def torchvision_small(job: Record) -> float:
-    """The usual script for CIFAR-10: pictures in memory, torchvision's transforms in a DataLoader's workers."""
-    allow_torchvision()
-    import torch
-    from PIL import Image
-    from torchvision import transforms
-
+    """The usual script for CIFAR-10."""
     from resnets.networks import build
 
     pixels = np.load(job["pixels"])
-    height, channels = pixels.shape[1], pixels.shape[3]
-    change = transforms.Compose(
-        [
-            transforms.RandomCrop(height, padding=height // 8),
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize((0.5,) * channels, (0.25,) * channels),
-        ]
-    )
-
-    class Small(torch.utils.data.Dataset):
-        def __len__(self) -> int:
-            return len(pixels)
-
-        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-            return change(Image.fromarray(pixels[index].squeeze())), index % SMALL_CLASSES
-
-    loader = torch.utils.data.DataLoader(Small(), batch_size=job["batch"], shuffle=True, num_workers=cores())
-    network = build("resnet20", num_classes=SMALL_CLASSES, in_channels=channels)
+    loader = torchvision_loader(pixels, np.arange(len(pixels)) % SMALL_CLASSES, batch=job["batch"])
+    network = build("resnet20", num_classes=SMALL_CLASSES, in_channels=pixels.shape[3])
     return rate_of(loader, plain_step(network, weight_decay=5e-4, rate=0.1), job["epochs"])
 
 

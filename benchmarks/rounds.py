@@ -27,12 +27,13 @@ POLL_SECONDS = 0.2  # between two looks at the memory of a process; what it take
 class Comparison:
     """What is compared: `case` in words, `settings` that a stored line must share, and what runs each side.
 
-    A side gives a record with at least `rate`, in `unit`; the first side is the one that others are compared with.
+    A side is called with the round's number (from 0), which a training takes as its seed, and gives a record with
+    at least `rate`, in `unit`; the first side is the one that others are compared with.
     """
 
     case: str
     settings: Record
-    sides: dict[str, Callable[[], Record]]
+    sides: dict[str, Callable[[int], Record]]
     unit: str = "images/s"
 
 
@@ -49,7 +50,9 @@ def run_rounds(comparisons: Sequence[Comparison], *, rounds: int, out: Path) -> 
                     continue
                 head = {"case": one.case, "side": side, "round": turn, "date": str(datetime.date.today())}
                 record = (
-                    head | {"settings": one.settings, "machine": machine(), "unit": one.unit} | one.sides[side]()
+                    head
+                    | {"settings": one.settings, "machine": machine(), "unit": one.unit}
+                    | one.sides[side](turn)
                 )
                 with out.open("a") as lines:
                     lines.write(json.dumps(record) + "\n")
@@ -149,8 +152,9 @@ def high_water(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
-def side_of(script: str, side: str, job: Record) -> Record:
+def side_of(script: str, side: str, job: Record, turn: int) -> Record:
     """The record that `script --side SIDE --job JSON` prints on its last line, run in a process of its own."""
+    job = {**job, "round": turn}
     printed, figures = in_own_process([sys.executable, script, "--side", side, "--job", json.dumps(job)])
     return {**json.loads(printed.splitlines()[-1]), **figures}
 
@@ -169,6 +173,8 @@ def rate_of(loader: Iterable[Any], step: Callable[[Any, Any], None], epochs: int
 
 def allow_torchvision() -> None:
     """Let torchvision be imported beside a torch without its kernels, which are not needed here."""
+    if "torchvision" in sys.modules:
+        return
     import torch
 
     library = torch.library.Library("torchvision", "DEF")

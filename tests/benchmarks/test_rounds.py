@@ -8,15 +8,16 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from benchmarks.rounds import Comparison, Record, in_own_process, rate_of, run_rounds, spread, stored, table
+
+from rounds import Comparison, Record, in_own_process, rate_of, run_rounds, spread, stored, table
 
 
-def sides(told: list[str], **rates: float) -> dict[str, Callable[[], Record]]:
+def sides(told: list[str], **rates: float) -> dict[str, Callable[[int], Record]]:
     def side(name: str) -> Record:
         told.append(name)
         return {"rate": rates[name] + told.count(name), "peak_mb": 100}
 
-    return {name: lambda name=name: side(name) for name in rates}
+    return {name: lambda turn, name=name: side(name) | {"turn": turn} for name in rates}
 
 
 def comparison(told: list[str], **rates: float) -> Comparison:
