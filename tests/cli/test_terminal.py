@@ -157,12 +157,13 @@ def test_the_bar_fits_the_terminal(width: int, drawn: Callable[[int, list[dict[s
     events = [
         {"event": "step", "loss": 12.345},
         {"event": "progress", "step": 1, "steps": 900, "epoch": 1, "epochs": 100, "batch": 1, "batches": 9}
-        | {"images_per_second": 123456.7, "waiting": 0.1},
+        | {"images_per_second": 123456.7, "waiting": 0.1, "matrix_share": 0.614},
     ]
     lines = drawn(width, events)
     assert len(lines) == 1
     assert lines[0].startswith("epoch 1/100")
     assert ("123,457/s" in lines[0]) == (width >= 72)
+    assert ("10% waiting 61% of matrix rate" in lines[0]) == (width >= 110)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 BEST = "  * best"
-NARROW_COLUMNS = 72  # below this the rate of pictures is left out
+NARROW_COLUMNS, WIDE_COLUMNS = 72, 110  # below these the rate of pictures, and the shares, are left out
 SHOWN_HEADS, WIDEST_HEAD = 4, 16  # of several heads so many are shown, so many characters of a name
 
 Event = dict[str, Any]
@@ -85,12 +85,16 @@ class Watch:
         return columns
 
     def bar(self, event: Event) -> "RenderableType":
-        """epoch 3/40 ━━━━━━━━ 45/90  loss 0.532  1,234/s  0:12 left"""
+        """epoch 3/40 ━━━━━━━━ 45/90  loss 0.532  1,234/s  2% waiting  61% of matrix rate  0:12 left"""
         after = [f"{event['batch']}/{event['batches']}"]
         if self.loss is not None:
             after.append(f"loss {self.loss:.3f}")
         if self.terminal.console.width >= NARROW_COLUMNS:
             after.append(f"{event['images_per_second']:,.0f}/s")
+        if self.terminal.console.width >= WIDE_COLUMNS:
+            after.append(f"{event['waiting']:.0%} waiting")
+            if "matrix_share" in event:
+                after.append(f"{event['matrix_share']:.0%} of matrix rate")
         after.append(self.remaining(event["step"], event["steps"]))
         return self.line([f"epoch {event['epoch']}/{event['epochs']}"], event["batch"], event["batches"], after)
 

@@ -15,7 +15,7 @@ from resnets.base.machine import bf16_units_in_words, cores, has_bf16_units, mem
 from resnets.evaluation.predict import Precision
 from resnets.networks import build, kernels
 from resnets.networks.spec import ResNetSpec
-from resnets.networks.summary import summary
+from resnets.training.efficiency import step_operations
 from resnets.training.rates import (
     JPEG_SIDE,
     JPEG_SIZE,
@@ -36,7 +36,6 @@ from resnets.training.step import Average, Optimizer, Part, loss_of, make_optimi
 PARTS = ("forward", "loss", "backward", "optimizer", "average")
 RATE, MOMENTUM, DECAY, EMA = 0.01, 0.9, 1e-4, 0.995  # of the steps that are measured
 LATE = 10_000  # a step at which the average has its full decay
-PASSES = 3  # forward, and the gradients of inputs and of weights, each with as many multiply-adds
 
 Progress = Callable[[str, int, int], None]  # what is measured now, how many are done, of how many
 Step = Callable[[], object]
@@ -151,8 +150,7 @@ def share(case: Case, step: Measured, product: Measured | None) -> float | None:
     """The step's multiply-adds a second as a share of the measured product's, by their medians."""
     if product is None:
         return None
-    each = 2 * PASSES * summary(case.spec, case.size).multiply_adds
-    return each * step.median / (product.median * 1e12)
+    return step_operations(case.spec, case.size) * step.median / (product.median * 1e12)
 
 
 def training_step(case: Case) -> Step:

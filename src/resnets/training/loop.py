@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from resnets.base.errors import NotFinite, WorkStopped
+from resnets.base.errors import WorkStopped
 from resnets.base.files import write_bytes
 from resnets.base.streams import step_seed
-from resnets.base.text import counted, printable
+from resnets.base.text import counted
 from resnets.data.batches import Batch, training_batches
 from resnets.data.dataset import Data
 from resnets.evaluation.predict import Precision
@@ -32,6 +32,8 @@ from resnets.training.checkpoint import (
 )
 from resnets.training.distill import Teacher, Teaching
 from resnets.training.distributed import Exchange, Group
+from resnets.training.efficiency import Efficiency
+from resnets.training.failures import not_finite, nothing_readable
 from resnets.training.gallery import Gallery
 from resnets.training.imbalance import balanced_labels, losses_of
 from resnets.training.pace import Pace
@@ -111,6 +113,12 @@ class Training:
             )
         self.position = Position()
         self.pace = Pace(plan)
+        known = isinstance(self.network, ResNet) and config.freeze == "none" and teacher is None and group.alone
+        self.efficiency = Efficiency(
+            self.network.spec if known else None,
+            device=self.device,
+            dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
+        )
         wide = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no double precision
         self.loss = torch.zeros((), dtype=wide, device=self.device)  # of the epoch so far, summed
         self.saved_at = time.monotonic()
@@ -215,6 +223,7 @@ class Training:
         """The rest of the epoch the run stands in; gives the mean training loss and the rate of pictures."""
         plan, position, config, group = self.plan, self.position, self.plan.config, self.group
         self.network.train()
+        self.efficiency.begin()
         started, before = time.monotonic(), position.pictures
         batches = training_batches(
             self.pictures,
@@ -237,7 +246,7 @@ class Training:
                 bad = group.merged(dict(batch.failed)) if failed else {}
                 self.note_bad(bad)
                 if bad and not kept:
-                    raise self.nothing_readable(bad)
+                    raise self.failed(nothing_readable(bad, path=self.data.path, resume=self.stop.resume_command))
                 if pictures and not (config.sync_norm and idle):  # it would wait for who has no pictures
                     parts = cuts(len(batch.rows), config.accumulate or 1) if usable else []
                     record = self.step(batch, parts, pictures=pictures)
@@ -251,11 +260,9 @@ class Training:
                 if time.monotonic() - self.saved_at > config.save_minutes * 60:
                     self.save()
                 self.end_if_asked()
-        seconds = max(1e-9, time.monotonic() - started)
-        return {
-            "loss": self.loss.item() / max(1, position.pictures),
-            "images_per_second": round((position.pictures - before) / seconds, 1),
-            "waiting": round(batches.waited_seconds / seconds, 4),
+        return {"loss": self.loss.item() / max(1, position.pictures)} | {
+            name: round(value, 1 if name == "images_per_second" else 4)
+            for name, value in self.rates(started, position.pictures - before, batches.waited_seconds).items()
         }
 
     def step(self, batch: Batch, parts: Sequence[slice], *, pictures: int) -> StepRecord:
@@ -295,11 +302,12 @@ class Training:
         )
         if self.average is not None:
             self.average.update(position.step)
+        self.efficiency.add(pictures, self.size() or plan.preprocess.size)
         due = position.step % max(1, plan.steps_per_epoch // STEP_EVENTS_PER_EPOCH) == 0
         if due or self.device.type == "cpu":
             loss = record.loss.item()
             if not math.isfinite(loss):
-                raise self.not_finite(loss, learning_rate)
+                raise self.failed(not_finite(loss, position, learning_rate=learning_rate, config=config))
             if due:
                 norm = {} if record.gradient_norm is None else {"gradient_norm": record.gradient_norm.item()}
                 self.trackers.log(position.step, {"step_loss": loss, "lr": learning_rate, **norm})
@@ -403,7 +411,7 @@ class Training:
         if now - self.shown_at < PROGRESS_SECONDS:
             return
         self.shown_at = now
-        seconds = max(1e-9, now - started)
+        self.efficiency.measure()
         self.on_event(
             {
                 "event": "progress",
@@ -413,10 +421,16 @@ class Training:
                 "epochs": self.epochs_planned(),
                 "batch": self.position.batch,
                 "batches": self.plan.steps_per_epoch,
-                "images_per_second": pictures / seconds,
-                "waiting": waited / seconds,
+                **self.rates(started, pictures, waited),
             }
         )
+
+    def rates(self, started: float, pictures: int, waited: float) -> dict[str, float]:
+        """Pictures a second since `started`, and the shares of time and of the machine that an epoch tells."""
+        seconds = max(1e-9, time.monotonic() - started)
+        rates = {"images_per_second": pictures / seconds, "waiting": waited / seconds}
+        share = self.efficiency.share(seconds)
+        return rates if share is None else rates | {"matrix_share": share}
 
     def end_if_asked(self) -> None:
         """Save and raise Interrupted where a signal has come, to whichever process."""
@@ -427,27 +441,10 @@ class Training:
             self.record("stopped", step=self.position.step, signal=number)
             raise self.stop.interrupted()
 
-    def nothing_readable(self, bad: dict[int, str]) -> WorkStopped:
-        row, reason = next(iter(bad.items()))
-        message = (
-            f"none of the {len(bad)} pictures of a batch could be read, such as "
-            f"{printable(self.data.path(row))} ({reason}); is the disk still there? "
-            f"{self.stop.resume_command} goes on from the last checkpoint"
-        )
-        self.record("failed", step=self.position.step, reason=message)
-        return WorkStopped(message)
-
-    def not_finite(self, loss: float, learning_rate: float) -> NotFinite:
-        position, config = self.position, self.plan.config
-        cures = [f"--lr {(config.lr or 1) / 10:g}", "--clip 1"]
-        if config.precision == "bf16":
-            cures.append("--precision fp32")
-        message = (
-            f"the loss became {loss} at step {position.step} (epoch {position.epoch + 1}, learning rate "
-            f"{learning_rate:g}); the last checkpoint is kept: try a new run with {' or '.join(cures)}"
-        )
-        self.record("failed", step=position.step, reason=message)
-        return NotFinite(message)
+    def failed(self, error: WorkStopped) -> WorkStopped:
+        """Write down why the run ends."""
+        self.record("failed", step=self.position.step, reason=str(error))
+        return error
 
 
 def seed_generators(seed: int) -> None:

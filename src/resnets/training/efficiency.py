@@ -1,0 +1,53 @@
+"""What share of a machine's matrix rate a run reaches: how much of the time goes into anything but products."""
+
+import time
+from functools import cache
+
+import torch
+
+from resnets.networks.spec import ResNetSpec
+from resnets.networks.summary import summary
+from resnets.training.rates import Stopwatch, matrix_product
+
+PASSES = 3  # forward, and the gradients of inputs and of weights, each with as many multiply-adds
+SETTLED_SECONDS = 10.0  # of training, before the machine's rate is measured: a short run is not held up
+LEAST = 3  # products that are timed
+
+
+@cache
+def step_operations(spec: ResNetSpec, size: tuple[int, int]) -> int:
+    """Additions and multiplications that a training step has for each picture of (height, width)."""
+    return 2 * PASSES * summary(spec, size).multiply_adds
+
+
+class Efficiency:
+    """The share of the rate of one large matrix product (`rates.matrix_product`) that the steps reach.
+
+    spec: of the network; None where it cannot be said, such as for a module of the user's own.
+    """
+
+    def __init__(self, spec: ResNetSpec | None, *, device: torch.device, dtype: torch.dtype) -> None:
+        self.spec, self.device, self.dtype = spec, device, dtype
+        self.started = time.monotonic()
+        self.matrix_rate: float | None = None  # operations a second
+        self.operations = 0  # since `begin`
+
+    def begin(self) -> None:
+        """An epoch begins, or the rest of one."""
+        self.operations = 0
+
+    def add(self, pictures: int, size: tuple[int, int]) -> None:
+        """Count a step of so many pictures of (height, width)."""
+        if self.spec is not None:
+            self.operations += pictures * step_operations(self.spec, size)
+
+    def measure(self) -> None:
+        """Measure the machine's rate, once, when the run has gone on for a while; takes a fraction of a second."""
+        waits = time.monotonic() - self.started < SETTLED_SECONDS
+        if self.spec is not None and self.matrix_rate is None and not waits:
+            watch = Stopwatch(device=self.device, seconds=0.0, least=LEAST)
+            self.matrix_rate = 1e12 * matrix_product(watch, self.dtype).median
+
+    def share(self, seconds: float) -> float | None:
+        """Of the operations counted since `begin`, done in so many seconds; None before there is a rate."""
+        return None if self.matrix_rate is None else self.operations / seconds / self.matrix_rate
