@@ -57,7 +57,7 @@ def run(script: Path, data: str, *, seed: int, steps: int | None = None) -> dict
         measured = module.evaluate
         module.evaluate = lambda *given, tta_level=0: measured(*given, tta_level) if tta_level else float("nan")
         started = time.monotonic()
-        with torch.autocast("cpu", dtype=torch.bfloat16), contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr):
             try:
                 top1 = module.main(0, network)
             except Stopped:
@@ -108,6 +108,13 @@ def on_processor(script: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.argv[0] = os.fspath(script)  # it reads itself
     spec.loader.exec_module(module)
+    forward = module.CifarNet.forward
+
+    def in_bf16(*given: Any, **named: Any) -> Any:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return forward(*given, **named).float()
+
+    module.CifarNet.forward = in_bf16
     return module
 
 

@@ -21,6 +21,7 @@ COUNTED = (
 )
 RECIPES = {  # heading -> what a column's defaults are chosen by
     "up to 64 px, under 5,000": Facts(pictures=4_999, size=(64, 64)),
+    "up to 32 px, from 20,000": Facts(pictures=20_000, size=(32, 32)),
     "up to 64 px, from 5,000": Facts(pictures=5_000, size=(64, 64)),
     "larger, under 5,000": Facts(pictures=4_999, size=(65, 65)),
     "larger, from 5,000": Facts(pictures=5_000, size=(65, 65)),
@@ -68,7 +69,7 @@ def recipes() -> str:
 
 
 def _number(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def counts() -> str:

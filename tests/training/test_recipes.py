@@ -32,8 +32,18 @@ def test_every_optimizer_has_a_weight_decay() -> None:
     assert default_weight_decay("sgd", Facts(pictures=1000, size=(32, 32))) == 5e-4
 
 
+def test_many_pictures_of_up_to_32_pixels_get_the_whitened_network_unless_another_is_asked_for() -> None:
+    facts = Facts(pictures=50_000, size=(32, 32))
+    values, why = recipe(facts)
+    assert (values["model"], values["batch"], values["pad"]) == ("resnet11_whitened", 512, 2)
+    assert why == "many small pictures"
+    assert recipe(facts, whitened=False)[0]["model"] == "resnet20"
+    for other in (Facts(pictures=19_999, size=(32, 32)), Facts(pictures=50_000, size=(33, 33))):
+        assert recipe(other)[0]["model"] == "resnet20"
+
+
 def test_presets_change_the_epochs_and_the_size_pictures_begin_at_and_nothing_else() -> None:
-    facts = Facts(pictures=60_000, size=(32, 32))
+    facts = Facts(pictures=60_000, size=(64, 64))
     standard, _ = recipe(facts)
     fast, why = recipe(facts, "fast")
     best, _ = recipe(facts, "best")

@@ -100,7 +100,8 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     size, same_size = _size(config, data, rows, reasons)
     from_scratch = config.weights in (None, "auto", "none")  # with_default_weights has decided what `auto` is
     facts = Facts(pictures=len(rows), size=size, pretrained=not from_scratch)
-    values, why = recipe(facts, config.preset)
+    whitened = not foreign and (config.model is None or variant(config.model).stem == "whitened")
+    values, why = recipe(facts, config.preset, whitened=whitened)
     reasons.append(f"recipe for {why}")
     model = config.model or ("the network given" if foreign else values["model"])
     stem = config.stem or ("own" if foreign else _stem(model, size))
@@ -108,7 +109,7 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         reasons.append(_stem_reason(config, variant(model).stem if stem == "own" else stem, size))
     channels = config.channels or ("grey" if set(data.channels) == {"grey"} else "rgb")
     preprocess = _preprocess(config, facts, same_size=same_size, channels=channels, measure=measure)
-    augment = _augment(config, data, size=size, pictures=len(rows), same_size=same_size, reasons=reasons)
+    augment = _augment(config, data, facts, pad=values.get("pad"), same_size=same_size, reasons=reasons)
     batch = _batch(config, values, len(rows), reasons)
     optimizer = config.optimizer or values["optimizer"]
     device = pick_device(config.device)
@@ -311,10 +312,16 @@ def _crop(resize: str | None, *, same_size: bool, size: tuple[int, int]) -> floa
 
 
 def _augment(
-    config: TrainConfig, data: Data, *, size: tuple[int, int], pictures: int, same_size: bool, reasons: list[str]
+    config: TrainConfig, data: Data, facts: Facts, *, pad: int | None, same_size: bool, reasons: list[str]
 ) -> Augment:
+    """pad: what the recipe says."""
     default, why = default_augment(
-        size=size, pictures=pictures, traits=data.traits, same_size=same_size, resize=config.resize or "crop"
+        size=facts.size,
+        pictures=facts.pictures,
+        traits=data.traits,
+        same_size=same_size,
+        resize=config.resize or "crop",
+        pad=pad,
     )
     asked = {
         field.name: getattr(config, "augment" if field.name == "geometry" else field.name, None)

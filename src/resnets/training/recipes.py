@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 SMALL_PIXELS = 64  # up to here pictures are called small
 MANY_PICTURES = 5_000  # from here on
+WHITENED_PIXELS, WHITENED_PICTURES = 32, 20_000  # up to and from here a network with a whitened stem is chosen
 RATE_PER_128 = {"sgd": 0.1, "muon": 0.1}  # of a batch of 128; linear in the batch (Goyal et al. 2017)
 PHOTOGRAPHS = "resnet18"  # the network for them, with weights or without
 FINE_TUNING = 0.4  # of these rates where a run starts from weights
 RATE = 1e-3  # of Adam and AdamW, whatever the batch
 Preset = Literal["fast", "standard", "best"]
-# times the recipe's epochs, and the share of their size that pictures grow from
+# times the recipe's epochs, and the share of their size that pictures grow from at most
 PRESETS: dict[str, tuple[float, float]] = {
     "fast": (0.4, 0.75),
     "standard": (1.0, 1.0),
@@ -36,19 +37,27 @@ class Facts:
         return max(self.size) <= SMALL_PIXELS
 
 
-def recipe(facts: Facts, preset: Preset = "standard") -> tuple[dict[str, Any], str]:
-    """Defaults by option name, and the reason in one line; a preset changes how long, and how large the start."""
+def recipe(facts: Facts, preset: Preset = "standard", *, whitened: bool = True) -> tuple[dict[str, Any], str]:
+    """Defaults by option name, and the reason in one line; a preset changes how long, and how large the start.
+
+    whitened: the network is still to be chosen, or has a whitened stem.
+    """
     many = facts.pictures >= MANY_PICTURES
     if facts.pretrained:
         values = _values(PHOTOGRAPHS, batch=32, epochs=12, optimizer="sgd", label_smoothing=0.1)
         kind = "pretrained weights"
+    elif whitened and max(facts.size) <= WHITENED_PIXELS and facts.pictures >= WHITENED_PICTURES:
+        values = _values("resnet11_whitened", batch=512, epochs=10, optimizer="muon", label_smoothing=0.2)
+        values |= {"ema": 0.99, "pad": max(1, round(min(facts.size) / 16)), "grow": 0.75}
+        kind = "many small pictures"
     elif facts.small:
         values = _values("resnet20", batch=128, epochs=40 if many else 100, optimizer="muon", label_smoothing=0.0)
         kind = "small pictures"
     else:
         values = _values(PHOTOGRAPHS, batch=32, epochs=30 if many else 40, optimizer="sgd", label_smoothing=0.1)
         kind = "photographs"
-    times, values["grow"] = PRESETS[preset]
+    times, grow = PRESETS[preset]
+    values["grow"] = min(grow, values.get("grow", 1.0))
     values["epochs"] = round(values["epochs"] * times)
     values["warmup"] = values["epochs"] * 0.05
     if preset != "standard":

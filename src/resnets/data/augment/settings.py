@@ -110,13 +110,19 @@ class Augment:
 
 
 def default_augment(
-    *, size: tuple[int, int], pictures: int, traits: Traits, same_size: bool, resize: Resize
+    *,
+    size: tuple[int, int],
+    pictures: int,
+    traits: Traits,
+    same_size: bool,
+    resize: Resize,
+    pad: int | None = None,
 ) -> tuple[Augment, str]:
     """The settings for this data, and the reason in a few words.
 
     size: (height, width) of the network's input. same_size: every picture has this size as it is stored.
     resize: how pictures are brought to `size`; a small picture that is squashed counts as a whole object, and one
-    of any size that is cut to its ink as a drawing.
+    of any size that is cut to its ink as a drawing. pad: how far small pictures are shifted, None: an eighth.
     """
     flip = 0.0 if traits.mirror is False else 0.5
     mirrored = "no flip (a mirrored picture may be another class)" if flip == 0 else "flip"
@@ -124,7 +130,7 @@ def default_augment(
     small = side <= SMALL_SIDE and (same_size or resize == "squash")
     drawings = traits.drawings or resize == "ink"
     if small or drawings:
-        pad = max(1, min(size) // 8)
+        pad = pad or max(1, min(size) // 8)
         border: Border = "edge" if drawings else "reflect"
         shifted = Augment(geometry="pad-crop", pad=pad if min(size) > pad else 0, border=border, flip=flip)
         if flip == 0 or resize == "ink":
