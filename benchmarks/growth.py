@@ -26,8 +26,8 @@ from resnets.evaluation.predict import threads_of
 from resnets.networks import kernels
 from resnets.networks.variants import variant
 from resnets.training.bench import Case, training_step
-from resnets.training.rates import JPEG_PICTURES, Stopwatch, jpeg_decode, jpeg_pictures
-from rounds import in_own_process, machine, spread
+from resnets.training.rates import JPEG_PICTURES, Measured, Stopwatch, jpeg_decode, jpeg_pictures, measured
+from rounds import figure, in_own_process, machine
 
 Row = dict[str, Any]
 SIZES = (96, 128, 160, 192, 224, 288)
@@ -49,13 +49,29 @@ def main() -> None:
     print(f"{machine()}\n")
     for part in options.parts:
         print(f"| {part} | rate, median [quartiles] | n | |\n| --- | --- | --- | --- |")
-        for row in PARTS[part](options.seconds, options.quick):
+        for one in PARTS[part](options.seconds, options.quick):
             with options.out.open("a") as lines:
-                lines.write(json.dumps({"part": part, "machine": machine(), **row}) + "\n")
-            rates = row.pop("rates")
-            rest = ", ".join(f"{key} {value:,}" for key, value in row.items() if key != "what")
-            print(f"| {row['what']} | {spread(rates)} images/s | {len(rates)} | {rest} |", flush=True)
+                lines.write(json.dumps({"part": part, "machine": machine(), **one}) + "\n")
+            print(f"| {one['what']} | {rate(one)} images/s | {one['n']} | {rest(one)} |", flush=True)
         print()
+
+
+def row(what: str, found: Measured | float, **rest: float) -> Row:
+    """What was measured, once or often, and what else is known of it."""
+    if isinstance(found, Measured):
+        return {"what": what, "n": found.n, "median": found.median, "quartiles": found.quartiles, **rest}
+    return {"what": what, "n": 1, "median": found, **rest}
+
+
+def rate(row: Row) -> str:
+    """`12.3 [11.8, 12.9]`; a single value has no quartiles."""
+    quartiles = f" [{', '.join(map(figure, row['quartiles']))}]" if "quartiles" in row else ""
+    return figure(row["median"]) + quartiles
+
+
+def rest(row: Row) -> str:
+    known = ("what", "n", "median", "quartiles")
+    return ", ".join(f"{key} {value:,}" for key, value in row.items() if key not in known)
 
 
 def steps(cases: dict[str, Case], seconds: float, quick: bool) -> Iterator[Row]:
@@ -66,7 +82,7 @@ def steps(cases: dict[str, Case], seconds: float, quick: bool) -> Iterator[Row]:
     with kernels.using(True):
         turns = watch.rounds(*(on_threads(case.threads, training_step(case)) for case in cases.values()))
     for (what, case), times in zip(cases.items(), zip(*turns, strict=True), strict=True):
-        yield {"what": what, "rates": [case.batch / one for one in times]}
+        yield row(what, measured([case.batch / one for one in times], "images/s"))
 
 
 def on_threads(threads: int, step: Callable[[], object]) -> Callable[[], object]:
@@ -121,8 +137,7 @@ def by_threads(seconds: float, quick: bool) -> Iterator[Row]:
     )
     watch = Stopwatch(device=torch.device("cpu"), seconds=0.0 if quick else seconds)
     for count in counts:
-        found = jpeg_decode(watch, threads=count)
-        yield {"what": f"JPEG decode, 400 to 224 px, threads {count}", "rates": [found.median]}
+        yield row(f"JPEG decode, 400 to 224 px, threads {count}", jpeg_decode(watch, threads=count))
 
 
 def by_pictures(_: float, quick: bool) -> Iterator[Row]:
@@ -149,7 +164,7 @@ def trained(what: str, folder: Path, program: Iterable[str | Path], *more: str) 
     _, figures = in_own_process([*program, "train", folder / "pictures", "--quiet", *LIGHT, *name, *more])
     lines = (folder / name[-1] / "events.jsonl").read_text().splitlines()
     epoch = [event for event in map(json.loads, lines) if event["event"] == "epoch"][-1]
-    return {"what": what, "rates": [epoch["images_per_second"]], **figures}
+    return row(what, epoch["images_per_second"], **figures)
 
 
 def resnets() -> Path:

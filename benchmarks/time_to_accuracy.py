@@ -2,13 +2,13 @@
 
     python benchmarks/plain_loop.py CIFAR10 --out plain-cifar10/          # first, once: the accuracy to reach
     python benchmarks/time_to_accuracy.py CIFAR10 --plain plain-cifar10/ --flags "--model … --epochs …"
-    python benchmarks/time_to_accuracy.py CIFAR10 --airbench airbench94_muon.py --flags "…" --views flip-shift
+    python benchmarks/time_to_accuracy.py CIFAR10 --airbench airbench94_muon.py --evaluate "--views flip-shift"
 
 A turn is one seed. `resnets` is the whole command in a process of its own, start-up and the measurement of the
-test pictures included (`--all-train` is always given: nothing is chosen), with --views the separate `resnets
-evaluate` too. The plain loop's time is that of two of its epochs in the same turn, times the half of its epochs.
-airbench94's is of its training and last measurement (see airbench.py). Rates are whole trainings an hour, so that
-the table's ratios are of times.
+test pictures included (`--all-train` is always given: nothing is chosen), with --evaluate the separate `resnets
+evaluate` too, whose accuracy then counts. The plain loop's time is that of two of its epochs in the same turn,
+times the half of its epochs. airbench94's is of its training and last measurement (see airbench.py). Rates are
+whole trainings an hour, so that the table's ratios are of times.
 """
 
 import argparse
@@ -31,20 +31,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--flags", default="", help="of `resnets train`")
-    parser.add_argument("--views", default="one", help="of `resnets evaluate`")
+    parser.add_argument("--evaluate", default="", help="flags of a `resnets evaluate` after it")
     parser.add_argument("--plain", type=Path, help="what plain_loop.py left behind")
     parser.add_argument("--airbench", type=Path, help="airbench94_muon.py")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("time_to_accuracy.jsonl"))
     options = parser.parse_args()
     sides: dict[str, Callable[[int], Record]] = {
-        "resnets": partial(resnets_side, options.data, options.flags, options.views)
+        "resnets": partial(resnets_side, options.data, options.flags, options.evaluate)
     }
     if options.plain:
         sides["plain loop"] = partial(plain_side, options.data, options.plain)
     if options.airbench:
         sides["airbench94"] = partial(airbench_side, options.data, options.airbench)
-    settings = {"flags": options.flags, "views": options.views}
+    settings = {"flags": options.flags, "evaluate": options.evaluate}
     comparison = Comparison(
         case=f"{Path(options.data).name}, time to accuracy", settings=settings, sides=sides, unit="trainings/hour"
     )
@@ -58,8 +58,8 @@ def main() -> None:
         print(f"{side}: {seconds} s; {percent}% of the test pictures right, mean {mean:.2f}%, n = {len(mine)}")
 
 
-def resnets_side(data: str, flags: str, views: str, turn: int) -> Record:
-    """A training with the round's number as its seed, and where views are asked for their measurement."""
+def resnets_side(data: str, flags: str, evaluate: str, turn: int) -> Record:
+    """A training with the round's number as its seed, and if flags for it are given another measurement."""
     program = Path(sys.executable).with_name("resnets")
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
@@ -68,8 +68,8 @@ def resnets_side(data: str, flags: str, views: str, turn: int) -> Record:
         printed, figures = in_own_process(command)
         top1 = one_view = json.loads(printed)["heads"]["label"]["top1"]
         seconds = figures["seconds"]
-        if views != "one":
-            printed, more = in_own_process([program, "evaluate", run, data, "--json", "--views", views])
+        if evaluate:
+            printed, more = in_own_process([program, "evaluate", run, data, "--json", *shlex.split(evaluate)])
             top1 = json.loads(printed)["heads"]["label"]["top1"]
             seconds += more["seconds"]
     return figures | {"rate": 3600 / seconds, "seconds": seconds, "top1": top1, "one_view": one_view}

@@ -10,9 +10,10 @@ import pytest
 from torch import nn
 
 import resnets
+from resnets.base import machine
 from resnets.base.errors import UsageError
 from resnets.training.config import TrainConfig
-from resnets.training.memory import SHARE, Fit, Need, fit, free_bytes, step_need
+from resnets.training.memory import SHARE, Fit, Need, fit, free_bytes, spare_memory, step_need
 from resnets.training.plan import Plan, make_plan
 from resnets.training.start import planned_network
 
@@ -153,3 +154,42 @@ def test_a_network_that_cannot_run_without_numbers_is_left_alone() -> None:
 
 def test_there_is_some_free_memory_here() -> None:
     assert free_bytes("cpu") > 0
+
+
+KEEPING = """
+import os, pathlib, re, sys
+import numpy as np
+from resnets.base.machine import Allocator, give_back_freed_memory, keep_freed_memory
+
+held = lambda: 1024 * int(re.search(r"VmRSS:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
+keep_freed_memory()
+for give_back in (False, True):
+    if give_back:
+        give_back_freed_memory()
+    before = held()
+    block = np.ones(50_000_000)
+    del block
+    print(held() - before > 300_000_000, Allocator.keeps_freed_memory)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_a_program_keeps_what_it_frees_until_it_is_told_to_give_it_back() -> None:
+    told = subprocess.run([sys.executable, "-c", KEEPING], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines() == ["True True", "False False"]  # of a block of 400 MB
+
+
+def test_freed_memory_is_given_back_where_a_step_takes_more_than_half_of_what_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = planned(accumulate=2)
+    network, need = planned_network(plan), known(plan)
+    assert spare_memory(plan, network, free=1) is None  # nothing is kept in a library call
+    monkeypatch.setattr(machine.Allocator, "keeps_freed_memory", True)
+    monkeypatch.setattr(machine, "_set_allocator", lambda options: True)
+    assert spare_memory(plan, network, free=2 * need.of(32)) is None
+    assert machine.Allocator.keeps_freed_memory
+    said = spare_memory(plan, network, free=2 * need.of(32) - 2)
+    assert said is not None
+    assert said.startswith("freed memory is given back to the system, which costs some time: a step takes about")
+    assert not machine.Allocator.keeps_freed_memory

@@ -11,6 +11,8 @@ from resnets.base.errors import UsageError
 from resnets.base.world import world
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
+GIVING_BACK = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 * 1024}  # glibc's defaults
 
 
 def cores() -> int:
@@ -128,6 +130,12 @@ def bf16_units_in_words() -> str:
     return "no bf16 units"
 
 
+class Allocator:
+    """Of this process."""
+
+    keeps_freed_memory = False
+
+
 def keep_freed_memory() -> bool:
     """Let this process keep large blocks that it frees, where the C library is glibc; whether it does.
 
@@ -135,13 +143,24 @@ def keep_freed_memory() -> bool:
     the next is made, which costs a training step 10 to 25%. To be called before torch is imported, by a program
     of its own: a library leaves its host's allocator alone. RESNETS_ALLOCATOR=off leaves it alone too.
     """
-    if not sys.platform.startswith("linux") or os.environ.get("RESNETS_ALLOCATOR") == "off":
-        return False
+    if sys.platform.startswith("linux") and os.environ.get("RESNETS_ALLOCATOR") != "off":
+        Allocator.keeps_freed_memory = _set_allocator(KEEPING)
+    return Allocator.keeps_freed_memory
+
+
+def give_back_freed_memory() -> None:
+    """Undo `keep_freed_memory`, for work that needs much of the memory."""
+    if Allocator.keeps_freed_memory:
+        Allocator.keeps_freed_memory = not _set_allocator(GIVING_BACK)
+
+
+def _set_allocator(options: dict[int, int]) -> bool:
+    """Whether the C library is one that has them."""
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    return all(mallopt(option, value) for option, value in options.items())
 
 
 def numeric_environment(*, device: str, threads: int, precision: str, kernels: str) -> dict[str, Any]:

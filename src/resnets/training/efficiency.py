@@ -7,7 +7,7 @@ import torch
 
 from resnets.networks.spec import ResNetSpec
 from resnets.networks.summary import summary
-from resnets.training.rates import Stopwatch, matrix_product
+from resnets.training.rates import Stopwatch, product
 
 PASSES = 3  # forward, and the gradients of inputs and of weights, each with as many multiply-adds
 SETTLED_SECONDS = 10.0  # of training, before the machine's rate is measured: a short run is not held up
@@ -46,7 +46,8 @@ class Efficiency:
         waits = time.monotonic() - self.started < SETTLED_SECONDS
         if self.spec is not None and self.matrix_rate is None and not waits:
             watch = Stopwatch(device=self.device, seconds=0.0, least=LEAST)
-            self.matrix_rate = 1e12 * matrix_product(watch, self.dtype).median
+            work, operations = product(self.device, self.dtype)
+            self.matrix_rate = operations / min(watch.rounds(work))[0]  # others may disturb it, none speeds it up
 
     def share(self, seconds: float) -> float | None:
         """Of the operations counted since `begin`, done in so many seconds; None before there is a rate."""

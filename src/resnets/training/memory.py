@@ -14,13 +14,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from resnets.base.errors import UsageError
-from resnets.base.machine import free_memory_bytes
+from resnets.base.machine import Allocator, free_memory_bytes, give_back_freed_memory
 from resnets.base.world import world
 from resnets.training.plan import Plan
 from resnets.training.thaw import hold
 
 log = logging.getLogger("resnets")
 
+LARGE = 0.5  # of the free memory, from which on a program does not keep what it frees
 SHARE = 0.6  # of the free memory is planned for: a processor's heap, with its holes, grew to 1.5 times the need
 FEWEST = 2  # pictures of a micro-batch: batch norm cannot train on one
 COPIES = 4  # of the pictures in float32, while they are changed and normalised
@@ -82,6 +83,25 @@ def fit(plan: Plan, network: nn.Module, *, free: int | None = None) -> Fit:
         parts=parts,
         said=f"micro-batches of {part}: {batch} pictures at {pixels} would take about "
         f"{_gigabytes(need.of(batch))} of {_gigabytes(free)}{seen}",
+    )
+
+
+def spare_memory(plan: Plan, network: nn.Module, *, free: int | None = None) -> str | None:
+    """Where a step takes much of the free memory, give back what is freed, if the program kept it; what to say.
+
+    A heap that keeps everything grows beyond what is used at any one time, by its holes.
+    """
+    if not Allocator.keeps_freed_memory or plan.config.device != "cpu":
+        return None
+    need = step_need(plan, network)
+    free = free_bytes("cpu") if free is None else free
+    part = math.ceil((plan.config.batch or 1) / world().size / (plan.config.accumulate or 1))
+    if need is None or need.of(part) <= LARGE * free:
+        return None
+    give_back_freed_memory()
+    return (
+        f"freed memory is given back to the system, which costs some time: a step takes about "
+        f"{_gigabytes(need.of(part))} of {_gigabytes(free)}"
     )
 
 

@@ -84,10 +84,16 @@ class Stopwatch:
 
 def matrix_product(watch: Stopwatch, dtype: torch.dtype) -> Measured:
     """TFLOP/s of one product of two square matrices, `torch.mm(out=)`."""
-    side = MATRIX_SIDE[watch.device.type]
-    left, right = (torch.randn(side, side, device=watch.device).to(dtype) for _ in range(2))
+    work, operations = product(watch.device, dtype)
+    return watch.rate(work, operations / 1e12, "TFLOP/s")
+
+
+def product(device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], float]:
+    """The product itself, and the additions and multiplications that it has."""
+    side = MATRIX_SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(left)
-    return watch.rate(lambda: torch.mm(left, right, out=out), 2 * side**3 / 1e12, "TFLOP/s")
+    return lambda: torch.mm(left, right, out=out), 2.0 * side**3
 
 
 def memory_copy(watch: Stopwatch) -> Measured:

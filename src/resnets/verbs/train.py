@@ -27,7 +27,7 @@ from resnets.training.finish import finish
 from resnets.training.gallery import Gallery
 from resnets.training.imbalance import warn_of_rare
 from resnets.training.loop import OnEvent, Training
-from resnets.training.memory import fit
+from resnets.training.memory import fit, spare_memory
 from resnets.training.pace import epochs_within, measured_rate
 from resnets.training.plan import Plan, make_plan, plan_line, warn_of_few
 from resnets.training.probe import Probe, probe
@@ -237,6 +237,9 @@ def _training(
     stop: Stop,
     teacher: Model | None,
 ) -> Training:
+    spared = spare_memory(plan, network)
+    if spared is not None and events is not None:
+        caller.tell(events.append("note", text=spared))
     return Training(
         plan,
         opened,
