@@ -184,6 +184,7 @@ def test_freed_memory_is_given_back_where_a_step_takes_more_than_half_of_what_is
 ) -> None:
     plan = planned(accumulate=2)
     network, need = planned_network(plan), known(plan)
+    monkeypatch.setattr(machine.Allocator, "keeps_freed_memory", False)
     assert spare_memory(plan, network, free=1) is None  # nothing is kept in a library call
     monkeypatch.setattr(machine.Allocator, "keeps_freed_memory", True)
     monkeypatch.setattr(machine, "_set_allocator", lambda options: True)

@@ -106,7 +106,7 @@ def test_an_undivided_folder_says_which_pictures_were_measured(model: Model, tmp
     assert evaluate(model, undivided, threads=1, split="all").notes == ()
 
 
-def test_a_stated_test_part_is_not_called_drawn_where_validation_pictures_are(model: Model, tmp_path: Path) -> None:
+def test_a_stated_test_part_is_not_called_drawn_where_val_is(model: Model, tmp_path: Path) -> None:
     many = {name: [name] * 10 for name in COLOURS}
     data = open_data(folder(tmp_path / "toys", {"train": many, "test": GOOD}))
     assert len(data.rows("val")) > 0

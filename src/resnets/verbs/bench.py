@@ -34,7 +34,7 @@ class BenchConfig:
     )
     quick: bool = option(False, "a small network and short measurements, to see that it works")
     device: str | None = option(None, "cpu, cuda, cuda:N or mps", group=MACHINE)
-    precision: Literal["bf16", "fp32"] | None = option(
+    precision: Literal["fp32", "bf16"] | None = option(
         None, "of the training step: bf16 where the hardware multiplies it, else fp32", group=MACHINE
     )
     threads: int | None = option(None, "processor threads: all", group=MACHINE)

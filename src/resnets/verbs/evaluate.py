@@ -271,8 +271,8 @@ def _notes(model: Model, data: Data, part: str, *, asked: bool, matches: list[Ma
     if trained_here and part in ("train", "all"):
         count = len(data.rows("train"))
         notes.append(f"the model was trained on {count:,} of these pictures: the figures say nothing of new ones")
-    drawn = not data.parts_stated and (part != "test" or data.traits.three_way)  # a stated test part stays as it is
-    if not asked and drawn and not trained_here and part != "all":
+    stated = data.parts_stated or (part == "test" and not data.traits.three_way)  # then only validation was drawn
+    if not asked and not stated and not trained_here and part != "all":
         notes.append(
             f"{printable(data.name)} is not divided by itself: these are the {PART_NAMES[part]} pictures that "
             "training would hold back; --split all takes every picture"
