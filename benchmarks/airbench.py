@@ -25,8 +25,6 @@ from resnets.base.machine import cores, keep_freed_memory
 from rounds import allow_torchvision
 from small import pixels_of
 
-SIDE = 32
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,6 +1,6 @@
 """How cost grows: pictures, picture size, depth, batch, threads, processes; each on its own, all else as it is.
 
-    python benchmarks/growth.py                                # all of it, about 20 minutes on two cores
+    python benchmarks/growth.py                                # all of it, some minutes on two cores
     python benchmarks/growth.py --parts depth batch --seconds 5
     python benchmarks/growth.py --quick                        # does it work? the figures mean nothing
 
@@ -27,7 +27,7 @@ from resnets.networks import kernels
 from resnets.networks.variants import variant
 from resnets.training.bench import Case, training_step
 from resnets.training.rates import JPEG_PICTURES, Measured, Stopwatch, jpeg_decode, jpeg_pictures, measured
-from rounds import figure, in_own_process, machine
+from rounds import RESNETS, events_of, figure, in_own_process, last_epoch, machine
 
 Row = dict[str, Any]
 SIZES = (96, 128, 160, 192, 224, 288)
@@ -145,7 +145,7 @@ def by_pictures(_: float, quick: bool) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as folder:
             files = Path(folder, "pictures")
             photographs(files, count)
-            yield trained(f"{count:,} JPEG files, 64 px", Path(folder), [resnets()])
+            yield trained(f"{count:,} JPEG files, 64 px", Path(folder), [RESNETS])
 
 
 def by_processes(_: float, quick: bool) -> Iterator[Row]:
@@ -162,13 +162,7 @@ def trained(what: str, folder: Path, program: Iterable[str | Path], *more: str) 
     """A whole training of a light network: its rate, seconds, and peak memory."""
     name = ["--runs", str(folder), "--name", f"run{len(list(folder.iterdir()))}"]
     _, figures = in_own_process([*program, "train", folder / "pictures", "--quiet", *LIGHT, *name, *more])
-    lines = (folder / name[-1] / "events.jsonl").read_text().splitlines()
-    epoch = [event for event in map(json.loads, lines) if event["event"] == "epoch"][-1]
-    return row(what, epoch["images_per_second"], **figures)
-
-
-def resnets() -> Path:
-    return Path(sys.executable).with_name("resnets")
+    return row(what, last_epoch(events_of(folder / name[-1]))["rate"], **figures)
 
 
 def photographs(root: Path, count: int) -> None:
@@ -182,7 +176,7 @@ def photographs(root: Path, count: int) -> None:
 
 def doubled(most: int) -> list[int]:
     """1, 2, 4, … and `most`."""
-    return sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), most})
+    return sorted({*(2**power for power in range(most.bit_length())), most})
 
 
 PARTS: dict[str, Callable[[float, bool], Iterator[Row]]] = {

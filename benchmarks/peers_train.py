@@ -40,7 +40,19 @@ from typing import Any
 import numpy as np
 
 from resnets.base.machine import cores, keep_freed_memory
-from rounds import Comparison, Record, allow_torchvision, in_own_process, rate_of, run_rounds, side_of, table
+from rounds import (
+    RESNETS,
+    Comparison,
+    Record,
+    allow_torchvision,
+    events_of,
+    in_own_process,
+    last_epoch,
+    rate_of,
+    run_rounds,
+    side_of,
+    table,
+)
 from small import torchvision_loader
 
 BATCH, SIZE, CLASSES = 32, 224, 3
@@ -154,23 +166,16 @@ def augmentation(whose: str, pictures: int) -> tuple[float, float]:
 
 def resnets_run(job: Record, runs: Path, flags: list[str], turn: int) -> Record:
     """`resnets train`, its rate from the run's own log, and what it chose."""
-    program = Path(sys.executable).with_name("resnets")
     asked = ["--model", job["model"], "--weights", "none", "--epochs", str(job["epochs"]), "--seed", str(turn)]
     asked += ["--runs", str(runs)]
-    _, figures = in_own_process([program, "train", job["root"], *asked, "--quiet", *flags])
+    _, figures = in_own_process([RESNETS, "train", job["root"], *asked, "--quiet", *flags])
     newest = max(runs.iterdir(), key=lambda run: run.stat().st_mtime)
-    events = [json.loads(line) for line in (newest / "events.jsonl").read_text().splitlines()]
+    events = events_of(newest)
     plan = next(event["plan"] for event in events if event["event"] == "plan")
     config = plan["config"]
     same = (config["batch"], config["size"], plan["augment"]["scale"], plan["augment"]["colour"])
     assert same == (job["batch"], f"{job['size']}x{job['size']}", job["scale"], job["colour"]), same
     return {**last_epoch(events), **figures, "plan": plan["environment"]}
-
-
-def last_epoch(events: list[dict[str, Any]]) -> Record:
-    """The rate of the last epoch of a run, and the share of its time that went into waiting for pictures."""
-    epoch = [event for event in events if event["event"] == "epoch"][-1]
-    return {"rate": epoch["images_per_second"], "waiting": epoch["waiting"]}
 
 
 def timm_loop(job: Record, *, best: bool) -> float:

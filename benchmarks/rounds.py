@@ -20,6 +20,7 @@ from typing import Any
 from resnets.base.machine import bf16_units_in_words, cores, memory_bytes, processor_name
 
 Record = dict[str, Any]
+RESNETS = Path(sys.executable).with_name("resnets")  # the program
 POLL_SECONDS = 0.2  # between two looks at the memory of a process; what it takes in its last ones is missed
 
 
@@ -27,8 +28,8 @@ POLL_SECONDS = 0.2  # between two looks at the memory of a process; what it take
 class Comparison:
     """What is compared: `case` in words, `settings` that a stored line must share, and what runs each side.
 
-    A side is called with the round's number (from 0), which a training takes as its seed, and gives a record with
-    at least `rate`, in `unit`; the first side is the one that others are compared with.
+    A side is called with the round's number (from 0), which a training may take as its seed, and gives a record
+    with at least `rate`, in `unit`; the first side is the one that others are compared with.
     """
 
     case: str
@@ -157,6 +158,17 @@ def side_of(script: str, side: str, job: Record, turn: int) -> Record:
     job = {**job, "round": turn}
     printed, figures = in_own_process([sys.executable, script, "--side", side, "--job", json.dumps(job)])
     return {**json.loads(printed.splitlines()[-1]), **figures}
+
+
+def events_of(run: Path) -> list[Record]:
+    """The log of a run of `resnets train`."""
+    return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+
+
+def last_epoch(events: Iterable[Record]) -> Record:
+    """The rate of the last epoch of a run, and the share of its time that went into waiting for pictures."""
+    epoch = [event for event in events if event["event"] == "epoch"][-1]
+    return {"rate": epoch["images_per_second"], "waiting": epoch["waiting"]}
 
 
 def rate_of(loader: Iterable[Any], step: Callable[[Any, Any], None], epochs: int) -> float:

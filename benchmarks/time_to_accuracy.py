@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from rounds import Comparison, Record, in_own_process, run_rounds, spread, table
+from rounds import RESNETS, Comparison, Record, in_own_process, run_rounds, spread, table
 
 HERE = Path(__file__).parent
 TIMED_EPOCHS = 2
@@ -60,16 +60,15 @@ def main() -> None:
 
 def resnets_side(data: str, flags: str, evaluate: str, turn: int) -> Record:
     """A training with the round's number as its seed, and if flags for it are given another measurement."""
-    program = Path(sys.executable).with_name("resnets")
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder, "run")
         where = ["--name", run.name, "--runs", folder, "--seed", str(turn)]
-        command = [program, "train", data, "--all-train", "--json", *where, *shlex.split(flags)]
+        command = [RESNETS, "train", data, "--all-train", "--json", *where, *shlex.split(flags)]
         printed, figures = in_own_process(command)
         top1 = one_view = json.loads(printed)["heads"]["label"]["top1"]
         seconds = figures["seconds"]
         if evaluate:
-            printed, more = in_own_process([program, "evaluate", run, data, "--json", *shlex.split(evaluate)])
+            printed, more = in_own_process([RESNETS, "evaluate", run, data, "--json", *shlex.split(evaluate)])
             top1 = json.loads(printed)["heads"]["label"]["top1"]
             seconds += more["seconds"]
     return figures | {"rate": 3600 / seconds, "seconds": seconds, "top1": top1, "one_view": one_view}

@@ -1,6 +1,7 @@
 """What share of a machine's matrix rate a run reaches: how much of the time goes into anything but products."""
 
 import time
+from collections import Counter
 from functools import cache
 
 import torch
@@ -21,7 +22,7 @@ def step_operations(spec: ResNetSpec, size: tuple[int, int]) -> int:
 
 
 class Efficiency:
-    """The share of the rate of one large matrix product (`rates.matrix_product`) that the steps reach.
+    """The share of the rate of one large matrix product (`rates.product`) that the steps reach.
 
     spec: of the network; None where it cannot be said, such as for a module of the user's own.
     """
@@ -30,16 +31,15 @@ class Efficiency:
         self.spec, self.device, self.dtype = spec, device, dtype
         self.started = time.monotonic()
         self.matrix_rate: float | None = None  # operations a second
-        self.operations = 0  # since `begin`
+        self.pictures: Counter[tuple[int, int]] = Counter()  # by size, since `begin`
 
     def begin(self) -> None:
         """An epoch begins, or the rest of one."""
-        self.operations = 0
+        self.pictures.clear()
 
     def add(self, pictures: int, size: tuple[int, int]) -> None:
         """Count a step of so many pictures of (height, width)."""
-        if self.spec is not None:
-            self.operations += pictures * step_operations(self.spec, size)
+        self.pictures[size] += pictures
 
     def measure(self) -> None:
         """Measure the machine's rate, once, when the run has gone on for a while; takes a fraction of a second."""
@@ -50,5 +50,8 @@ class Efficiency:
             self.matrix_rate = operations / min(watch.rounds(work))[0]  # others may disturb it, none speeds it up
 
     def share(self, seconds: float) -> float | None:
-        """Of the operations counted since `begin`, done in so many seconds; None before there is a rate."""
-        return None if self.matrix_rate is None else self.operations / seconds / self.matrix_rate
+        """Of what was counted since `begin` and done in so many seconds; None before there is a rate."""
+        if self.spec is None or self.matrix_rate is None:
+            return None
+        operations = sum(count * step_operations(self.spec, size) for size, count in self.pictures.items())
+        return operations / seconds / self.matrix_rate
