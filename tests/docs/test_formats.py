@@ -18,7 +18,7 @@ from resnets.evaluation.answers import COLUMNS
 from resnets.evaluation.predictions import Predictions, head_predictions, save_predictions
 from resnets.labels import Head
 from resnets.networks.variants import VARIANTS
-from resnets.training import efficiency, loop
+from resnets.training import efficiency, progress
 from tests.docs.pages import DOCS, ROOT, made, names_in, rows
 from tests.docs.samples import EXAMPLES, agrees, brief, command, inside, make_samples, shortened
 
@@ -165,7 +165,7 @@ def events(folder: Path, samples: dict[str, Any]) -> list[dict[str, Any]]:
         )
         with pytest.MonkeyPatch.context() as patch:  # what a run tells once it is ten seconds old
             patch.setattr(efficiency, "SETTLED_SECONDS", 0.0)
-            patch.setattr(loop, "PROGRESS_SECONDS", 0.0)
+            patch.setattr(progress, "SHOWN_SECONDS", 0.0)
             resnets.train((noise, tags), config=resnets.TrainConfig(epochs=1, name="tags"))
 
         def slow(event: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ import torch
 
 import resnets
 from resnets.networks.variants import variant
-from resnets.training import efficiency, loop
+from resnets.training import efficiency, progress
 from resnets.training.efficiency import Efficiency, step_operations
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def test_epochs_tell_the_share_and_the_weights_are_those_of_a_run_that_measured_
     config = resnets.TrainConfig(epochs=1, precision="fp32", threads=1)
     before = resnets.train("digits", config=config).load().network.state_dict()
     monkeypatch.setattr(efficiency, "SETTLED_SECONDS", 0.0)
-    monkeypatch.setattr(loop, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "SHOWN_SECONDS", 0.0)
     events: list[dict[str, object]] = []
     after = resnets.train("digits", config=config, on_event=events.append).load().network.state_dict()
     shares = [event["matrix_share"] for event in events if event["event"] == "epoch"]

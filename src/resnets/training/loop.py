@@ -40,6 +40,7 @@ from resnets.training.pace import Pace
 from resnets.training.plan import Plan
 from resnets.training.position import Position
 from resnets.training.prepare import prepare
+from resnets.training.progress import Progress
 from resnets.training.schedule import Course, rate, size_at
 from resnets.training.signals import Stop
 from resnets.training.step import Average, Part, StepRecord, cuts, make_optimizer, train_step
@@ -49,7 +50,6 @@ from resnets.training.validate import flat, judged_by, validation_figures
 from resnets.weights.modelfile import Model, save
 
 OnEvent = Callable[[dict[str, Any]], None]
-PROGRESS_SECONDS = 0.2  # how often a display hears of progress
 STEP_EVENTS_PER_EPOCH = 20
 
 
@@ -114,15 +114,13 @@ class Training:
         self.position = Position()
         self.pace = Pace(plan)
         known = isinstance(self.network, ResNet) and config.freeze == "none" and teacher is None and group.alone
-        self.efficiency = Efficiency(
-            self.network.spec if known else None,
-            device=self.device,
-            dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        self.progress = Progress(
+            Efficiency(self.network.spec if known else None, device=self.device, dtype=dtype), on_event
         )
         wide = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no double precision
         self.loss = torch.zeros((), dtype=wide, device=self.device)  # of the epoch so far, summed
         self.saved_at = time.monotonic()
-        self.shown_at = 0.0
 
     # what is saved and restored
 
@@ -223,8 +221,7 @@ class Training:
         """The rest of the epoch the run stands in; gives the mean training loss and the rate of pictures."""
         plan, position, config, group = self.plan, self.position, self.plan.config, self.group
         self.network.train()
-        self.efficiency.begin()
-        started, before = time.monotonic(), position.pictures
+        self.progress.begin()
         batches = training_batches(
             self.pictures,
             augment=plan.augment,
@@ -256,13 +253,13 @@ class Training:
                     position.pictures += record.pictures
                 position.step += 1
                 position.batch += 1
-                self.show(started, position.pictures - before, batches.waited_seconds)
+                self.progress.show(batches.waited_seconds, self.where)
                 if time.monotonic() - self.saved_at > config.save_minutes * 60:
                     self.save()
                 self.end_if_asked()
         return {"loss": self.loss.item() / max(1, position.pictures)} | {
             name: round(value, 1 if name == "images_per_second" else 4)
-            for name, value in self.rates(started, position.pictures - before, batches.waited_seconds).items()
+            for name, value in self.progress.rates(batches.waited_seconds).items()
         }
 
     def step(self, batch: Batch, parts: Sequence[slice], *, pictures: int) -> StepRecord:
@@ -302,7 +299,7 @@ class Training:
         )
         if self.average is not None:
             self.average.update(position.step)
-        self.efficiency.add(pictures, self.size() or plan.preprocess.size)
+        self.progress.add(pictures, self.size() or plan.preprocess.size)
         due = position.step % max(1, plan.steps_per_epoch // STEP_EVENTS_PER_EPOCH) == 0
         if due or self.device.type == "cpu":
             loss = record.loss.item()
@@ -405,32 +402,17 @@ class Training:
             origin=origin,
         )
 
-    def show(self, started: float, pictures: int, waited: float) -> None:
-        """Tell the display, at most a few times a second; not written down."""
-        now = time.monotonic()
-        if now - self.shown_at < PROGRESS_SECONDS:
-            return
-        self.shown_at = now
-        self.efficiency.measure()
-        self.on_event(
-            {
-                "event": "progress",
-                "step": self.position.step,
-                "steps": self.course.steps,
-                "epoch": self.position.epoch + 1,
-                "epochs": self.epochs_planned(),
-                "batch": self.position.batch,
-                "batches": self.plan.steps_per_epoch,
-                **self.rates(started, pictures, waited),
-            }
-        )
-
-    def rates(self, started: float, pictures: int, waited: float) -> dict[str, float]:
-        """Pictures a second since `started`, and the shares of time and of the machine that an epoch tells."""
-        seconds = max(1e-9, time.monotonic() - started)
-        rates = {"images_per_second": pictures / seconds, "waiting": waited / seconds}
-        share = self.efficiency.share(seconds)
-        return rates if share is None else rates | {"matrix_share": share}
+    def where(self) -> dict[str, int]:
+        """How far the run is."""
+        position = self.position
+        return {
+            "step": position.step,
+            "steps": self.course.steps,
+            "epoch": position.epoch + 1,
+            "epochs": self.epochs_planned(),
+            "batch": position.batch,
+            "batches": self.plan.steps_per_epoch,
+        }
 
     def end_if_asked(self) -> None:
         """Save and raise Interrupted where a signal has come, to whichever process."""
