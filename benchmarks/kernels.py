@@ -3,29 +3,38 @@
     python benchmarks/kernels.py                  # ResNet-20 at 32 px, batch 128; ResNet-18 at 224 px, batch 32
     python benchmarks/kernels.py --network resnet50 --steps 6
     python benchmarks/kernels.py --ops            # the norms alone, forward and backward
+    python benchmarks/kernels.py --apart 5        # beside a bare loop with the default allocator, in 5 turns
 
-Random pictures, bf16 autocast where the processor has bf16 units (--precision), channels-last, SGD.
+Random pictures, bf16 autocast where the processor has bf16 units (--precision), channels-last, SGD. Where kinds
+are measured apart, each is a process of its own: `resnets` has its norms and keeps freed memory, as `resnets
+train` does, `bare` is the same eager loop with neither.
 """
 
 import argparse
 import copy
 import gc
+import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from resnets.base.machine import bf16_units_in_words, cores, has_bf16_units
+from resnets.base.machine import bf16_units_in_words, cores, has_bf16_units, keep_freed_memory
 from resnets.networks import build, kernels
+from rounds import Comparison, Record, run_rounds, side_of, table
 
 CASES = {
     "resnet20": (128, 32, 10),
     "resnet18": (32, 224, 1000),
     "resnet50": (32, 224, 1000),
 }  # batch, pixels, classes
+COUNTED = {"resnet20": 25, "resnet18": 7, "resnet50": 7}  # steps, where not told
+SIDES = ("resnets", "bare")
 SHAPES = (
     (128, 16, 32, 32),
     (128, 64, 8, 8),
@@ -49,49 +58,87 @@ def main() -> None:
         "--precision", choices=("bf16", "fp32"), default="bf16" if has_bf16_units("cpu") else "fp32"
     )
     parser.add_argument("--ops", action="store_true")
+    parser.add_argument("--apart", type=int, metavar="TURNS", help="kinds in processes of their own, in turns")
+    parser.add_argument("--out", type=Path, default=Path("kernels.jsonl"), help="of --apart: its lines")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.side:
+        print(json.dumps(alone(options.side, **options.job)))
+        return
     torch.set_num_threads(options.threads)
     with kernels.using(True):
         print(
             f"{platform.machine()}, {bf16_units_in_words()}, {options.threads} threads, torch {torch.__version__}"
         )
         print(f"norms: {kernels.state()}; times in ms: median [quartiles]")
-    if options.ops:
+    names = options.network or ("resnet20", "resnet18")
+    if options.apart:
+        compare_apart(names, options.precision == "bf16", options.threads, turns=options.apart, out=options.out)
+    elif options.ops:
         for shape in SHAPES:
             compare_norms(
                 shape, torch.bfloat16 if options.precision == "bf16" else torch.float32, options.steps or 15
             )
     else:
-        for name in options.network or ("resnet20", "resnet18"):
-            compare_steps(name, options.precision == "bf16", options.steps or (25 if name == "resnet20" else 7))
+        for name in names:
+            compare_steps(name, options.precision == "bf16", options.steps or COUNTED[name])
 
 
 def compare_steps(name: str, bf16: bool, steps: int) -> None:
-    batch, pixels, classes = CASES[name]
-    torch.manual_seed(0)
-    network = build(name, num_classes=classes).to(memory_format=torch.channels_last)
-    images = torch.randn(batch, 3, pixels, pixels).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(0, classes, (batch,))
-
-    def stepper(network: nn.Module) -> Callable[[], None]:
-        optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, fused=True)
-
-        def step() -> None:
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-                logits = network(images)
-            nn.functional.cross_entropy(logits.float(), labels).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return step
-
-    plain, fused = in_turns(stepper(network), stepper(copy.deepcopy(network)), steps)
+    batch, pixels, _ = CASES[name]
+    network = network_of(name)
+    plain, fused = in_turns(stepper(name, network, bf16), stepper(name, copy.deepcopy(network), bf16), steps)
     print(
         f"{name}, {pixels} px, batch {batch}: torch {spread(plain)}, fused {spread(fused)}, "
         f"{statistics.median(plain) / statistics.median(fused):.3f} times the images/s "
         f"({1000 * batch / statistics.median(plain):.1f} to {1000 * batch / statistics.median(fused):.1f})",
         flush=True,
     )
+
+
+def network_of(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return build(name, num_classes=CASES[name][2]).to(memory_format=torch.channels_last)
+
+
+def stepper(name: str, network: nn.Module, bf16: bool) -> Callable[[], None]:
+    batch, pixels, classes = CASES[name]
+    images = torch.randn(batch, 3, pixels, pixels).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, classes, (batch,))
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, nesterov=True, fused=True)
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            logits = network(images)
+        nn.functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def compare_apart(names: Sequence[str], bf16: bool, threads: int, *, turns: int, out: Path) -> None:
+    comparisons = []
+    for name in names:
+        job = {"name": name, "bf16": bf16, "threads": threads}
+        sides = {side: partial(side_of, __file__, side, job) for side in SIDES}
+        comparisons.append(Comparison(case=f"{name}, the step", settings=job, sides=sides))
+    print("\n" + table(run_rounds(comparisons, rounds=turns, out=out), comparisons))
+
+
+def alone(side: str, *, name: str, bf16: bool, threads: int, **_: int) -> Record:
+    """The median rate of one kind of step in this process."""
+    if side == "resnets":
+        keep_freed_memory()
+    torch.set_num_threads(threads)
+    step, times = stepper(name, network_of(name), bf16), []
+    with kernels.using(side == "resnets"):
+        for _step in range(WARM + COUNTED[name]):
+            start = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - start)
+    return {"rate": CASES[name][0] / statistics.median(times[WARM:])}
 
 
 def compare_norms(shape: tuple[int, int, int, int], dtype: torch.dtype, steps: int) -> None:
