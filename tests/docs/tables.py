@@ -10,7 +10,7 @@ from resnets.base.options import describe, field_types, flag_of, group_of, help_
 from resnets.data.sources.digits import DigitsSource
 from resnets.data.sources.named import CATALOGUE
 from resnets.training.config import TrainConfig
-from resnets.training.recipes import Facts, default_rate, default_weight_decay, recipe
+from resnets.training.recipes import Facts, default_momentum, default_rate, default_weight_decay, recipe
 from resnets.understanding.doctor.finding import KINDS
 from tests.docs.pages import PAGES, made, replace_made, table
 from tests.docs.samples import EXAMPLES, example, make_samples
@@ -57,10 +57,11 @@ def recipes() -> str:
     columns = []
     for facts in RECIPES.values():
         values, _ = recipe(facts)
-        kind = values["optimizer"]
+        kind, fixed = values["optimizer"], values["fixed_norm"]
         values |= {
-            "lr": default_rate(kind, values["batch"], pretrained=facts.pretrained),
-            "weight_decay": default_weight_decay(kind, facts),
+            "lr": default_rate(kind, values["batch"], pretrained=facts.pretrained, fixed_norm=fixed),
+            "momentum": default_momentum(fixed_norm=fixed),
+            "weight_decay": default_weight_decay(kind, facts, fixed_norm=fixed),
         }
         columns.append(values)
     names = list(dict.fromkeys(name for column in columns for name in column))
@@ -69,7 +70,9 @@ def recipes() -> str:
 
 
 def _number(value: object) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None or isinstance(value, bool):
+        return "yes" if value else ""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def counts() -> str:

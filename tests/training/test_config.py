@@ -60,7 +60,7 @@ def test_sizes_are_one_number_or_height_by_width() -> None:
 
 
 def test_changed_names_only_what_was_asked_for() -> None:
-    assert changed(TrainConfig(epochs=3, momentum=0.9)) == {"epochs": 3}
+    assert changed(TrainConfig(epochs=3, decay_factor=0.1)) == {"epochs": 3}
 
 
 def test_names_that_are_not_utf8_come_back_from_a_config_as_their_bytes(tmp_path: Path) -> None:

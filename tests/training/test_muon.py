@@ -9,7 +9,7 @@ from torch import nn
 from resnets.networks.resnet import build
 from resnets.training.checkpoint import optimizer_tensors, restore_optimizer
 from resnets.training.muon import Muon, newton_schulz, orthogonal
-from resnets.training.step import make_optimizer
+from resnets.training.optimizers import make_optimizer
 
 
 @pytest.mark.parametrize("shape", [(16, 27), (64, 576), (128, 64)])
@@ -42,6 +42,27 @@ def test_the_update_follows_torchs_muon_on_a_matrix() -> None:
         optimizer.step()
     moved = (theirs.detach() - weight).norm()
     assert float((ours.detach().reshape(6, 10) - theirs.detach()).norm() / moved) < 0.03  # theirs rounds to bf16
+
+
+def test_a_filter_bank_of_fixed_norm_is_scaled_and_then_turned_by_the_rate() -> None:
+    weight = torch.randn(4, 6, 1, 1, generator=torch.Generator().manual_seed(1))
+    rows = torch.linalg.qr(torch.randn(6, 4, generator=torch.Generator().manual_seed(2))).Q.mT  # orthonormal
+    filters = nn.Parameter(weight.clone())
+    filters.grad = rows.clone().reshape(4, 6, 1, 1)
+    Muon([{"params": [filters], "orthogonal": True}], lr=0.1, momentum=0.0, fixed_norm=True).step()
+    at_norm = 2 * weight / weight.norm()  # the root of four filters
+    moved = (filters.detach() - at_norm).reshape(4, 6)
+    assert float(moved.norm()) == pytest.approx(0.1 * 2, rel=0.3)  # singular values end within 0.7 to 1.2
+    cosine = -float((moved * rows).sum() / moved.norm() / rows.norm())
+    assert cosine > 0.99
+
+
+def test_beside_filters_of_fixed_norm_the_rest_goes_at_ten_times_the_rate() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.BatchNorm2d(4))
+    free = make_optimizer(network, "muon", momentum=0.6, weight_decay=0.0)
+    fixed = make_optimizer(network, "muon", momentum=0.6, weight_decay=0.0, fixed_norm=True)
+    assert [(len(group["params"]), group["share"]) for group in free.param_groups] == [(1, 1), (2, 1)]
+    assert [(len(group["params"]), group["share"]) for group in fixed.param_groups] == [(1, 1), (2, 10)]
 
 
 def test_what_is_no_filter_goes_as_with_sgd_without_decay() -> None:

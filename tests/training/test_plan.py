@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import resnets
+from resnets.base.errors import UsageError
 from resnets.training.config import TrainConfig
 from resnets.training.plan import Plan, make_plan
 
@@ -36,3 +37,27 @@ def test_a_run_from_weights_says_what_is_trained_and_at_what_rate() -> None:
         "all of the network is trained, at 0.01"
     )
     assert not any("trained" in reason for reason in plan().reasons)
+
+
+def test_filters_keep_their_norm_only_where_a_norm_follows_each_and_muon_moves_them() -> None:
+    fixed = plan(model="resnet20", fixed_norm=True).config
+    assert (fixed.fixed_norm, fixed.momentum, fixed.weight_decay) == (True, 0.6, 0.0)
+    free = plan(model="resnet20").config
+    assert (free.fixed_norm, free.momentum, free.weight_decay) == (False, 0.9, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"optimizer": "sgd"}, "the optimizer is sgd; add --optimizer muon"),
+        ({"model": "resnetv2_50"}, "a norm behind each convolution"),
+        ({"model": "seresnet18"}, "a norm behind each convolution"),
+        (
+            {"model": "resnet20", "weights": "trained.safetensors", "optimizer": "muon"},
+            "the weights that are loaded",
+        ),
+    ],
+)
+def test_a_fixed_norm_that_would_change_answers_is_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        plan(fixed_norm=True, **{"model": "resnet20", **options})

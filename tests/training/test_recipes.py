@@ -14,6 +14,10 @@ def test_rates_of_sgd_and_muon_are_linear_in_the_batch_and_adams_is_not() -> Non
     assert default_rate("adamw", 256) == default_rate("adamw", 32) == 1e-3
 
 
+def test_a_turn_of_filters_grows_with_the_root_of_the_batch() -> None:
+    assert default_rate("muon", 512, fixed_norm=True) == 2 * default_rate("muon", 128, fixed_norm=True)
+
+
 def test_a_run_that_starts_from_weights_takes_four_tenths_of_the_rate() -> None:
     assert default_rate("sgd", 32, pretrained=True) == 0.4 * default_rate("sgd", 32)
 

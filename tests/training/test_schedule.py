@@ -7,7 +7,7 @@ def rates(schedule: str, steps: int = 100, warmup: int = 10) -> list[float]:
     return [rate(s, schedule=schedule, peak=1.0, steps=steps, warmup_steps=warmup) for s in range(steps)]
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "step", "constant"])
 def test_warm_up_rises_linearly_and_reaches_the_peak_at_its_end(schedule: str) -> None:
     assert rates(schedule)[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
     assert rates(schedule)[10] == pytest.approx(1.0)
@@ -16,6 +16,10 @@ def test_warm_up_rises_linearly_and_reaches_the_peak_at_its_end(schedule: str) -
 def test_cosine_is_half_the_peak_in_the_middle_and_nearly_zero_at_the_end() -> None:
     assert rates("cosine")[55] == pytest.approx(0.5)
     assert rates("cosine")[99] == pytest.approx(0.0, abs=4e-4)
+
+
+def test_linear_falls_in_a_straight_line() -> None:
+    assert rates("linear")[10:] == pytest.approx([(100 - step) / 90 for step in range(10, 100)])
 
 
 def test_step_decay_follows_the_papers_cifar_schedule() -> None:

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from resnets.training.step import Average, HeadLoss, Part, loss_of, make_optimizer, train_step
+from resnets.training.optimizers import make_optimizer
+from resnets.training.step import Average, HeadLoss, Part, loss_of, train_step
 
 FP32 = torch.autocast("cpu", dtype=torch.bfloat16, enabled=False)
 

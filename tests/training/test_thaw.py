@@ -9,7 +9,7 @@ from torch import nn
 import resnets
 from resnets.base.errors import UsageError
 from resnets.training.config import TrainConfig
-from resnets.training.step import make_optimizer
+from resnets.training.optimizers import make_optimizer
 from resnets.training.thaw import Thaw, hold, parts_of, rate_shares
 from resnets.weights.modelfile import load
 

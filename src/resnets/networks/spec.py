@@ -104,6 +104,11 @@ class ResNetSpec:
         return self.block.startswith("preact")
 
     @property
+    def normed(self) -> bool:
+        """A norm follows each trained convolution, so that the size of its filters changes no answer."""
+        return not self.preact and self.attention != "se"
+
+    @property
     def pooled_stages(self) -> bool:
         """Each stage, the first too, opens with a convolution and a max pool."""
         return self.block in ("dawn", "vanilla")

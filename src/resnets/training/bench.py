@@ -16,6 +16,7 @@ from resnets.evaluation.predict import Precision
 from resnets.networks import build, kernels
 from resnets.networks.spec import ResNetSpec
 from resnets.training.efficiency import step_operations
+from resnets.training.optimizers import Optimizer, make_optimizer
 from resnets.training.rates import (
     JPEG_SIDE,
     JPEG_SIZE,
@@ -31,7 +32,7 @@ from resnets.training.rates import (
     measured,
     memory_copy,
 )
-from resnets.training.step import Average, Optimizer, Part, loss_of, make_optimizer, train_step
+from resnets.training.step import Average, Part, loss_of, train_step
 
 PARTS = ("forward", "loss", "backward", "optimizer", "average")
 RATE, MOMENTUM, DECAY, EMA = 0.01, 0.9, 1e-4, 0.995  # of the steps that are measured

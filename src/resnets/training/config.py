@@ -100,9 +100,14 @@ class TrainConfig:
         None, "sgd has Nesterov momentum; muon makes the updates of filters orthogonal", group="The update"
     )
     lr: float | None = option(None, "peak learning rate", group="The update")
-    momentum: float = option(0.9, "momentum of sgd and muon, first beta of adam and adamw", group="The update")
+    momentum: float | None = option(
+        None, "momentum of sgd and muon, first beta of adam and adamw", group="The update"
+    )
     weight_decay: float | None = option(None, "weight decay; norms and biases have none", group="The update")
-    schedule: Literal["cosine", "step", "one-cycle", "constant"] | None = option(
+    fixed_norm: bool | None = option(
+        None, "muon: filters keep one norm, and the rate says how far they turn", group="The update"
+    )
+    schedule: Literal["cosine", "linear", "step", "one-cycle", "constant"] | None = option(
         None, "the course of the rate", group="The update"
     )
     warmup: float | None = option(None, "epochs over which the rate rises to its peak", group="The update")

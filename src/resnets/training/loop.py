@@ -36,6 +36,7 @@ from resnets.training.efficiency import Efficiency
 from resnets.training.failures import not_finite, nothing_readable
 from resnets.training.gallery import Gallery
 from resnets.training.imbalance import balanced_labels, losses_of
+from resnets.training.optimizers import optimizer_of
 from resnets.training.pace import Pace
 from resnets.training.plan import Plan
 from resnets.training.position import Position
@@ -43,8 +44,8 @@ from resnets.training.prepare import prepare
 from resnets.training.progress import Progress
 from resnets.training.schedule import Course, rate, size_at
 from resnets.training.signals import Stop
-from resnets.training.step import Average, Part, StepRecord, cuts, make_optimizer, train_step
-from resnets.training.thaw import hold, rate_shares
+from resnets.training.step import Average, Part, StepRecord, cuts, train_step
+from resnets.training.thaw import hold
 from resnets.training.tracking import Trackers
 from resnets.training.validate import flat, judged_by, validation_figures
 from resnets.weights.modelfile import Model, save
@@ -90,13 +91,7 @@ class Training:
                 gallery.evaluation("val", plan.preprocess)  # what is packed is packed now, once on a machine
         self.augment = plan.augment.left_for_device(packed=self.pictures.whole)
         hold(self.network, plan.thaw, step=plan.steps)  # the optimizer has all that is ever trained
-        self.optimizer = make_optimizer(
-            self.network,
-            config.optimizer or "sgd",
-            momentum=config.momentum,
-            weight_decay=config.weight_decay or 0.0,
-            shares=rate_shares(self.network, plan.thaw),
-        )
+        self.optimizer = optimizer_of(self.network, plan)
         self.average = Average(self.network, config.ema) if config.ema else None
         self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
         self.teaching = None

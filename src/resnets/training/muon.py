@@ -19,11 +19,16 @@ class Muon(torch.optim.Optimizer):
 
     A filter's update has the size that an orthogonal matrix has, sqrt(min(rows, columns)), times
     sqrt(max(1, rows / columns)). Decay is apart from the gradient: at every step a weight loses rate * decay of
-    itself (Loshchilov and Hutter 2019).
+    itself (Loshchilov and Hutter 2019). Where norms are fixed, a filter bank (rows, ...) is instead scaled to the
+    norm sqrt(rows) before every update: behind a batch norm its size says nothing, and the rate is then near the
+    angle in radians by which it turns (Jordan 2024, for airbench94).
     """
 
-    def __init__(self, params: Iterable[dict[str, Any]], *, lr: float, momentum: float) -> None:
+    def __init__(
+        self, params: Iterable[dict[str, Any]], *, lr: float, momentum: float, fixed_norm: bool = False
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "orthogonal": False})
+        self.fixed_norm = fixed_norm
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -36,7 +41,11 @@ class Muon(torch.optim.Optimizer):
             updates = self._with_momentum(members, gradients, group["momentum"])
             if group["orthogonal"]:
                 updates = orthogonal(updates)
-            torch._foreach_mul_(members, 1 - group["lr"] * group["weight_decay"])
+            if group["orthogonal"] and self.fixed_norm:
+                for member in members:
+                    member.mul_(len(member) ** 0.5 / member.norm().clamp(min=1e-7))
+            else:
+                torch._foreach_mul_(members, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(members, updates, alpha=-group["lr"])
 
     def _with_momentum(

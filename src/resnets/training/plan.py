@@ -20,12 +20,12 @@ from resnets.data.dataset import Data
 from resnets.evaluation.score import head_weights, written
 from resnets.labels import Head
 from resnets.networks import kernels
-from resnets.networks.spec import SMALL_PICTURE
+from resnets.networks.spec import SMALL_PICTURE, ResNetSpec
 from resnets.networks.variants import variant
 from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from resnets.training.config import TrainConfig, parse_size
 from resnets.training.imbalance import balanced_head
-from resnets.training.recipes import Facts, default_rate, default_weight_decay, recipe
+from resnets.training.recipes import Facts, default_momentum, default_rate, default_weight_decay, recipe
 from resnets.training.thaw import Thaw
 
 log = logging.getLogger("resnets")
@@ -112,6 +112,8 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     augment = _augment(config, data, facts, pad=values.get("pad"), same_size=same_size, reasons=reasons)
     batch = _batch(config, values, len(rows), reasons)
     optimizer = config.optimizer or values["optimizer"]
+    spec = None if foreign else variant(model)
+    fixed_norm = _fixed_norm(config, optimizer, spec, from_scratch=from_scratch, wanted=values["fixed_norm"])
     device = pick_device(config.device)
     threads = config.threads or default_threads()
     precision = config.precision or _precision(device, size, reasons)
@@ -137,10 +139,14 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         batch=batch,
         grow=config.grow if config.grow is not None else values["grow"],
         optimizer=optimizer,
-        lr=config.lr if config.lr is not None else default_rate(optimizer, batch, pretrained=facts.pretrained),
+        fixed_norm=fixed_norm,
+        lr=config.lr
+        if config.lr is not None
+        else default_rate(optimizer, batch, pretrained=facts.pretrained, fixed_norm=fixed_norm),
+        momentum=config.momentum if config.momentum is not None else default_momentum(fixed_norm=fixed_norm),
         weight_decay=config.weight_decay
         if config.weight_decay is not None
-        else default_weight_decay(optimizer, facts),
+        else default_weight_decay(optimizer, facts, fixed_norm=fixed_norm),
         schedule=config.schedule or values["schedule"],
         warmup=warmup,
         label_smoothing=config.label_smoothing
@@ -240,6 +246,22 @@ def _refuse_unusable(data: Data, pictures: int) -> None:
             )
     if pictures < 2:
         raise DataError(f"{data.name}: {pictures} picture to train on is not enough; batch norm alone needs two")
+
+
+def _fixed_norm(
+    config: TrainConfig, optimizer: str, spec: ResNetSpec | None, *, from_scratch: bool, wanted: bool
+) -> bool:
+    """Whether filters keep their norm. spec: None for a network of the user's own. wanted: by the recipe."""
+    why_not = None
+    if optimizer != "muon":
+        why_not = f"it is a way of muon's, and the optimizer is {optimizer}; add --optimizer muon"
+    elif not from_scratch:
+        why_not = "it would scale the weights that are loaded; leave one of them out"
+    elif spec is None or not spec.normed:
+        why_not = "it needs a network with a norm behind each convolution; choose another --model, or leave it out"
+    if config.fixed_norm and why_not:
+        raise UsageError(f"--fixed-norm cannot be: {why_not}")
+    return why_not is None and (wanted if config.fixed_norm is None else config.fixed_norm)
 
 
 def _size(

@@ -1,5 +1,6 @@
 """The defaults of training, chosen from facts of the data, each measured (docs/results.md)."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ RATE_PER_128 = {"sgd": 0.1, "muon": 0.1}  # of a batch of 128; linear in the bat
 PHOTOGRAPHS = "resnet18"  # the network for them, with weights or without
 FINE_TUNING = 0.4  # of these rates where a run starts from weights
 RATE = 1e-3  # of Adam and AdamW, whatever the batch
+TURN_PER_128 = 0.06  # of muon where filters keep their norm; grows with the root of the batch (near Jordan 2024)
+MOMENTUM, TURNING_MOMENTUM = 0.9, 0.6  # the second where filters keep their norm
 Preset = Literal["fast", "standard", "best"]
 # times the recipe's epochs, and the share of their size that pictures grow from at most
 PRESETS: dict[str, tuple[float, float]] = {
@@ -49,6 +52,7 @@ def recipe(facts: Facts, preset: Preset = "standard", *, whitened: bool = True) 
     elif whitened and max(facts.size) <= WHITENED_PIXELS and facts.pictures >= WHITENED_PICTURES:
         values = _values("resnet11_whitened", batch=512, epochs=10, optimizer="muon", label_smoothing=0.2)
         values |= {"ema": 0.99, "pad": max(1, round(min(facts.size) / 16)), "grow": 0.75}
+        values |= {"fixed_norm": True, "schedule": "linear"}
         kind = "many small pictures"
     elif facts.small:
         values = _values("resnet20", batch=128, epochs=40 if many else 100, optimizer="muon", label_smoothing=0.0)
@@ -75,18 +79,27 @@ def _values(model: str, *, batch: int, epochs: int, optimizer: str, label_smooth
         "batch": batch,
         "epochs": epochs,
         "optimizer": optimizer,
+        "fixed_norm": False,
         "schedule": "cosine",
         "label_smoothing": label_smoothing,
         "ema": 0.995,
     }
 
 
-def default_rate(optimizer: str, batch: int, *, pretrained: bool = False) -> float:
+def default_rate(optimizer: str, batch: int, *, pretrained: bool = False, fixed_norm: bool = False) -> float:
     """The peak learning rate."""
+    if fixed_norm:
+        return TURN_PER_128 * math.sqrt(batch / 128)
     rate = RATE_PER_128[optimizer] * batch / 128 if optimizer in RATE_PER_128 else RATE
     return rate * FINE_TUNING if pretrained else rate
 
 
-def default_weight_decay(optimizer: str, facts: Facts) -> float:
+def default_momentum(*, fixed_norm: bool = False) -> float:
+    return TURNING_MOMENTUM if fixed_norm else MOMENTUM
+
+
+def default_weight_decay(optimizer: str, facts: Facts, *, fixed_norm: bool = False) -> float:
     """Weight decay; SGD's is larger on small pictures, whose networks see each of them more often."""
+    if fixed_norm:
+        return 0.0
     return 5e-4 if optimizer == "sgd" and facts.small else WEIGHT_DECAY[optimizer]

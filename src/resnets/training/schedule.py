@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-Schedule = Literal["cosine", "step", "one-cycle", "constant"]
+Schedule = Literal["cosine", "linear", "step", "one-cycle", "constant"]
 
 GROWN = 0.7  # share of a run after which growing pictures have their full size
 
@@ -44,9 +44,10 @@ def rate(
     """The learning rate of `step` (0 is the first) in a run of `steps`.
 
     All schedules rise linearly over `warmup_steps`, the first step included, to `peak`. Then: `cosine` falls to 0
-    (Loshchilov and Hutter 2017); `step` is multiplied by `decay_factor` after each share in `decay_at` of the
-    run (He et al. 2015: halfway and at three quarters on CIFAR-10); `one-cycle` rises over the first
-    third at least and falls linearly to 0 (after Smith 2018); `constant` stays.
+    (Loshchilov and Hutter 2017); `linear` falls to 0 in a straight line; `step` is multiplied by
+    `decay_factor` after each share in `decay_at` of the run (He et al. 2015: halfway and at three quarters on
+    CIFAR-10); `one-cycle` rises over the first third at least and falls linearly to 0 (after Smith 2018);
+    `constant` stays.
     """
     if schedule == "one-cycle":
         warmup_steps = max(warmup_steps, round(steps * 0.3))
@@ -55,7 +56,7 @@ def rate(
     progress = (step - warmup_steps) / max(1, steps - warmup_steps)
     if schedule == "cosine":
         return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    if schedule == "one-cycle":
+    if schedule in ("linear", "one-cycle"):
         return peak * max(0.0, 1 - progress)
     if schedule == "step":
         passed = sum(step >= round(at * steps) for at in decay_at)

@@ -3,16 +3,13 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from resnets.training.distill import Teaching, distance
-from resnets.training.muon import Muon
-
-Optimizer = Literal["sgd", "adam", "adamw", "muon"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,45 +182,6 @@ def _binary_cross_entropy(
     if classes is not None:
         loss = loss * torch.where(there, classes[:, 1], classes[:, 0])
     return (loss * known).sum(dim=1) * (target.numel() / known.sum().clamp(min=1))
-
-
-def make_optimizer(
-    network: nn.Module,
-    kind: Optimizer,
-    *,
-    momentum: float,
-    weight_decay: float,
-    shares: Mapping[nn.Parameter, float] | None = None,
-) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, Adam, AdamW or Muon; parameters of one dimension (norms, biases) have no decay.
-
-    Muon moves and decays the filters of convolutions; the rest, the classifier too, goes by SGD at the same rate
-    without decay. shares: of the learning rate, where it differs by parameter.
-    """
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    by_share: dict[float, list[nn.Parameter]] = {}
-    for parameter in trained:
-        by_share.setdefault((shares or {}).get(parameter, 1.0), []).append(parameter)
-    groups = [
-        {**group, "share": share}
-        for share, parameters in by_share.items()
-        for group in _groups(parameters, kind, weight_decay)
-        if group["params"]
-    ]
-    if kind == "muon":
-        return Muon(groups, lr=0.0, momentum=momentum)
-    if kind == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=momentum > 0, fused=True)
-    adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
-    return adam(groups, lr=0.0, betas=(momentum, 0.999), fused=True)
-
-
-def _groups(parameters: list[nn.Parameter], kind: Optimizer, weight_decay: float) -> list[dict[str, Any]]:
-    """What is decayed, and what is not."""
-    decayed = [one for one in parameters if (one.ndim == 4 if kind == "muon" else one.ndim > 1)]
-    others = [one for one in parameters if (one.ndim != 4 if kind == "muon" else one.ndim <= 1)]
-    first: dict[str, Any] = {"params": decayed, "weight_decay": weight_decay}
-    return [first | ({"orthogonal": True} if kind == "muon" else {}), {"params": others, "weight_decay": 0.0}]
 
 
 class Average:

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from resnets.data.batches import Batch, Pictures, training_batches
+from resnets.training.optimizers import optimizer_of
 from resnets.training.plan import Plan
 from resnets.training.prepare import prepare
-from resnets.training.step import cuts, make_optimizer, train_step
-from resnets.training.thaw import hold, rate_shares
+from resnets.training.step import cuts, train_step
+from resnets.training.thaw import hold
 
 
 def trial(
@@ -25,13 +26,7 @@ def trial(
     config, device = plan.config, torch.device(plan.config.device or "cpu")
     tried = copy.deepcopy(network).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     hold(tried, plan.thaw, step=plan.steps)
-    optimizer = make_optimizer(
-        tried,
-        config.optimizer or "sgd",
-        momentum=config.momentum,
-        weight_decay=config.weight_decay or 0.0,
-        shares=rate_shares(tried, plan.thaw),
-    )
+    optimizer = optimizer_of(tried, plan)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
     augment = plan.augment.left_for_device(packed=pictures.whole)
     for (epoch, step, batch), rate in zip(_batches(plan, pictures), rates, strict=False):

@@ -21,9 +21,10 @@ from resnets.networks.backbone import body
 from resnets.networks.resnet import ResNet, build
 from resnets.networks.spec import SMALL_PICTURE, ResNetSpec
 from resnets.preprocess import Preprocess
+from resnets.training.optimizers import make_optimizer
 from resnets.training.prepare import prepare
 from resnets.training.schedule import rate
-from resnets.training.step import Part, make_optimizer, train_step
+from resnets.training.step import Part, train_step
 from resnets.understanding.doctor.facts import Facts, mean_and_deviation
 from resnets.weights.modelfile import Model
 
