@@ -99,8 +99,8 @@ PEERS = {
 
 # by hand: what differs from a known network, or all layers
 PROJECTIONS = 64 * 128 + 2 * 128 + 128 * 256 + 2 * 256 + 256 * 512 + 2 * 512  # option B's of ResNet-18 and -34
-WHITENED_9 = (  # the fixed filters are no parameters, their 32 biases are
-    32 + 9 * (32 * 64 + 2 * 64**2 + 64 * 128 + 128 * 256 + 2 * 256**2) + 2 * (3 * 64 + 128 + 3 * 256) + 256 * 10
+WHITENED_9 = (  # the fixed filters are no parameters
+    9 * (32 * 64 + 2 * 64**2 + 64 * 128 + 128 * 256 + 2 * 256**2) + 2 * (3 * 64 + 128 + 3 * 256) + 256 * 10
 )
 BY_HAND = {
     "resnet18_v1": 11_689_512,

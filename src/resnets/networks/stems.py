@@ -54,22 +54,19 @@ class StridedPool(nn.Sequential):
 
 
 class WhitenedStem(nn.Conv2d):
-    """A 3×3 convolution with fixed filters, each beside its negative, and a learned bias (Page 2019; Jordan 2024).
+    """A 3×3 convolution with fixed filters, each beside its negative (Page 2019; Jordan 2024).
 
     `whiten` makes the filters from pictures; until then they are random. They are a buffer, not a parameter: in
-    the state dict like any other tensor, but no optimizer moves them.
+    the state dict like any other tensor, but no optimizer moves them. Nothing here is learned, so that the layer
+    behind need not say how its input should change.
     """
 
     def __init__(self, spec: ResNetSpec) -> None:
-        super().__init__(spec.in_channels, spec.stem_channels, WHITENED_SIDE, padding=WHITENED_SIDE // 2)
-        filters = self.weight.detach()
+        channels, filters = spec.in_channels, spec.stem_channels
+        super().__init__(channels, filters, WHITENED_SIDE, padding=WHITENED_SIDE // 2, bias=False)
+        weight = self.weight.detach()
         del self.weight
-        self.register_buffer("weight", filters)
-
-    def reset_parameters(self) -> None:
-        super().reset_parameters()
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        self.register_buffer("weight", weight)
 
 
 @torch.no_grad()
