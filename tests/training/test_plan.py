@@ -50,6 +50,7 @@ def test_filters_keep_their_norm_only_where_a_norm_follows_each_and_muon_moves_t
     ("options", "why"),
     [
         ({"optimizer": "sgd"}, "the optimizer is sgd; add --optimizer muon"),
+        ({"weight_decay": 0.01}, "have no decay"),
         ({"model": "resnetv2_50"}, "a norm behind each convolution"),
         ({"model": "seresnet18"}, "a norm behind each convolution"),
         (

@@ -259,6 +259,8 @@ def _fixed_norm(
         why_not = "it would scale the weights that are loaded; leave one of them out"
     elif spec is None or not spec.normed:
         why_not = "it needs a network with a norm behind each convolution; choose another --model, or leave it out"
+    elif config.weight_decay:
+        why_not = "filters of one norm have no decay; leave --weight-decay out"
     if config.fixed_norm and why_not:
         raise UsageError(f"--fixed-norm cannot be: {why_not}")
     return why_not is None and (wanted if config.fixed_norm is None else config.fixed_norm)
