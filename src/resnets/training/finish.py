@@ -86,14 +86,15 @@ def recalibrated(training: Training, model: Model) -> Model:
     part = max(2, (training.plan.config.batch or 1) // training.group.world.size)  # what fits into memory
     batch = RECALIBRATION_BATCH if max(model.preprocess.size) <= 64 else part
     pictures = training.gallery.normalised(TRAIN, model.preprocess, batch=batch, most=RECALIBRATION_PICTURES)
-    count = recalibrate(changed.network.to(device), (images.to(device) for images in pictures))
+    with training.autocast:  # as training saw them
+        count = recalibrate(changed.network.to(device), (images.to(device) for images in pictures))
     training.group.same(changed.network)
     if not count:
         return model
     losses = []
     if training.judges():
         for candidate in (model, changed):
-            figures, _ = training.validation_figures(candidate, precision="fp32")
+            figures, _ = training.validation_figures(candidate)
             losses.append(figures["val_loss"])
     better = not losses or losses[1] <= losses[0]
     kept = "kept" if better else "not kept: the validation loss would be higher"

@@ -20,7 +20,6 @@ from resnets.base.streams import step_seed
 from resnets.base.text import counted
 from resnets.data.batches import Batch, training_batches
 from resnets.data.dataset import Data
-from resnets.evaluation.predict import Precision
 from resnets.evaluation.score import WEIGHTS, head_weights
 from resnets.networks.resnet import ResNet
 from resnets.training import run as folder
@@ -351,7 +350,7 @@ class Training:
         figures: dict[str, Any] = {}
         figure, better = None, True
         if self.judges():
-            figures, failed = self.validation_figures(self.model({}), precision=config.precision or "fp32")
+            figures, failed = self.validation_figures(self.model({}))
             self.note_bad(failed)
             _, figure = judged_by(figures)
             better = position.best is None or figure >= position.best
@@ -364,14 +363,14 @@ class Training:
             position.stopped_early = True
         return figures
 
-    def validation_figures(self, model: Model, *, precision: Precision) -> tuple[dict[str, Any], dict[int, str]]:
-        """The figures of a model on the validation pictures, and row -> reason of what failed."""
+    def validation_figures(self, model: Model) -> tuple[dict[str, Any], dict[int, str]]:
+        """Figures of a model on the validation pictures in training precision; row -> reason of what failed."""
         return validation_figures(
             model,
             self.gallery.evaluation("val", self.plan.preprocess),
             group=self.group,
             device=str(self.device),
-            precision=precision,
+            precision=self.plan.config.precision or "fp32",
             threads=self.plan.config.threads or 1,
             loss_weights={name: how.weight for name, how in self.losses.items()},
             score_weights=self.score_weights,
