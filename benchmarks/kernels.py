@@ -26,6 +26,7 @@ from torch import nn
 
 from resnets.base.machine import bf16_units_in_words, cores, has_bf16_units, keep_freed_memory
 from resnets.networks import build, kernels
+from resnets.training.rates import Stopwatch
 from rounds import Comparison, Record, run_rounds, side_of, table
 
 CASES = {
@@ -74,7 +75,9 @@ def main() -> None:
         print(f"norms: {kernels.state()}; times in ms: median [quartiles]")
     names = options.network or ("resnet20", "resnet18")
     if options.apart:
-        compare_apart(names, options.precision == "bf16", options.threads, turns=options.apart, out=options.out)
+        about = {"bf16": options.precision == "bf16", "threads": options.threads}
+        jobs = [about | {"name": name, "steps": options.steps or COUNTED[name]} for name in names]
+        compare_apart(jobs, turns=options.apart, out=options.out)
     elif options.ops:
         for shape in SHAPES:
             compare_norms(
@@ -118,27 +121,26 @@ def stepper(name: str, network: nn.Module, bf16: bool) -> Callable[[], None]:
     return step
 
 
-def compare_apart(names: Sequence[str], bf16: bool, threads: int, *, turns: int, out: Path) -> None:
-    comparisons = []
-    for name in names:
-        job = {"name": name, "bf16": bf16, "threads": threads}
-        sides = {side: partial(side_of, __file__, side, job) for side in SIDES}
-        comparisons.append(Comparison(case=f"{name}, the step", settings=job, sides=sides))
+def compare_apart(jobs: Sequence[Record], *, turns: int, out: Path) -> None:
+    comparisons = [
+        Comparison(
+            case=f"{job['name']}, the step",
+            settings=job,
+            sides={side: partial(side_of, __file__, side, job) for side in SIDES},
+        )
+        for job in jobs
+    ]
     print("\n" + table(run_rounds(comparisons, rounds=turns, out=out), comparisons))
 
 
-def alone(side: str, *, name: str, bf16: bool, threads: int, **_: int) -> Record:
+def alone(side: str, *, name: str, bf16: bool, threads: int, steps: int, **_: int) -> Record:
     """The median rate of one kind of step in this process."""
     if side == "resnets":
         keep_freed_memory()
     torch.set_num_threads(threads)
-    step, times = stepper(name, network_of(name), bf16), []
+    watch = Stopwatch(device=torch.device("cpu"), seconds=0.0, least=steps)
     with kernels.using(side == "resnets"):
-        for _step in range(WARM + COUNTED[name]):
-            start = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - start)
-    return {"rate": CASES[name][0] / statistics.median(times[WARM:])}
+        return {"rate": watch.rate(stepper(name, network_of(name), bf16), CASES[name][0], "images/s").median}
 
 
 def compare_norms(shape: tuple[int, int, int, int], dtype: torch.dtype, steps: int) -> None:
