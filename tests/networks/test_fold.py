@@ -98,9 +98,9 @@ def test_only_norms_that_follow_a_sum_are_left(name: str) -> None:
     left = [
         module for module in folded(network.to_empty(device="cpu")).modules() if isinstance(module, nn.BatchNorm2d)
     ]
-    # a pre-activation network has one in front of each block, and one behind the last
+    # a pre-activation network has one in front of each block, and one behind the last; or a pool stands between
     blocks = sum(min(depth, BLOCKS) for depth in spec.depths)
-    assert len(left) == (blocks + 1 if spec.preact else 0)
+    assert len(left) == (blocks + 1 if spec.preact else len(spec.depths) if spec.pool_first else 0)
     assert len(norms) > len(left)
 
 
@@ -178,10 +178,10 @@ def test_bf16_is_as_near_to_float32_as_autocast_is(name: str) -> None:
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("act", [None, nn.ReLU(), nn.Hardswish()], ids=str)
 @pytest.mark.parametrize("adds", [True, False])
 def test_one_pass_gives_what_the_steps_give(
-    dtype: torch.dtype, groups: int, size: int, stride: int, relu: bool, adds: bool
+    dtype: torch.dtype, groups: int, size: int, stride: int, act: nn.Module | None, adds: bool
 ) -> None:
     if not fuses(dtype):
         pytest.skip("no fused convolutions here")
@@ -191,9 +191,9 @@ def test_one_pass_gives_what_the_steps_give(
     expected = conv(x).float()
     residual = torch.randn(expected.shape).to(dtype) if adds else None
     expected = expected if residual is None else expected + residual.float()
-    expected = expected.relu() if relu else expected
+    expected = expected if act is None else act(expected)
     with torch.inference_mode():
-        found = FoldedConv(conv)(x, residual=residual, act=nn.ReLU() if relu else None)
+        found = FoldedConv(conv)(x, residual=residual, act=act)
     assert found.dtype == dtype
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found.float(), expected, atol=1e-5 if dtype == torch.float32 else 0.05, rtol=0.01)

@@ -155,6 +155,33 @@ def test_resnet9_is_the_dawnbench_network(images: torch.Tensor) -> None:
     assert network.fc.bias is None
 
 
+def test_the_whitened_networks_pool_before_their_norms_and_have_hardswish_behind_them(
+    images: torch.Tensor,
+) -> None:
+    network = build("resnet9_whitened")
+
+    def step(module: nn.Module, number: int, x: torch.Tensor, *, pool: bool = False) -> torch.Tensor:
+        x = module.get_submodule(f"conv{number}")(x)
+        return F.hardswish(module.get_submodule(f"bn{number}")(F.max_pool2d(x, 2) if pool else x))
+
+    x = F.relu(network.conv1(images))  # 32 channels, each filter beside its negative
+    x = step(network.layer1[0], 1, x, pool=True)  # 64
+    x = x + step(network.layer1[1], 2, step(network.layer1[1], 1, x))
+    x = step(network.layer2[0], 1, x, pool=True)  # 128
+    x = step(network.layer3[0], 1, x, pool=True)  # 256
+    x = x + step(network.layer3[1], 2, step(network.layer3[1], 1, x))
+    torch.testing.assert_close(network(images), x.amax((2, 3)) @ network.fc.weight.T / 8)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50d", "resnetv2_18", "resnet20"])
+def test_every_activation_of_the_blocks_can_be_hardswish(name: str) -> None:
+    with torch.device("meta"):
+        relus, hardswishes = (build(f"{name}:act={act}").modules() for act in ("relu", "hardswish"))
+    found = [type(module) for module in hardswishes]
+    assert nn.ReLU not in found
+    assert found.count(nn.Hardswish) == [type(module) for module in relus].count(nn.ReLU) > 0
+
+
 def test_vanresnet_skips_around_its_third_convolution_which_keeps_the_width(images: torch.Tensor) -> None:
     network = build("vanresnet")
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]

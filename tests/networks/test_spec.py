@@ -112,6 +112,8 @@ def test_json_with_sorted_keys_keeps_the_order_of_heads() -> None:
         ({"shortcut": "A", "stem_width": 512}, "adds channels and cannot take away any of the stem's 512"),
         ({"block": "dawn"}, "zero_last must be False with .* block='dawn'"),
         ({"block": "vanilla", "attention": "se"}, "attention, .* have no place in block='vanilla'"),
+        ({"pool_first": True}, "pool_first has no place in block='bottleneck', whose stages open without a pool"),
+        ({"act": "gelu"}, "act must be one of relu, hardswish, got 'gelu'"),
         ({"block": "vanilla", "shortcut": "A"}, "shortcut must be B .* with block='vanilla', got 'A'"),
         ({"stem": "deep", "stem_width": 4}, "stem_width must be 8 at least with stem='deep', got 4"),
     ],

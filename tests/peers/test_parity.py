@@ -115,7 +115,12 @@ def test_a_dilated_resnet_is_timms(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "field"),
-    [("resnet50_v1", "stride_in='1x1'"), ("resnet20", "depths="), ("resnet50d", "stem='deep'")],
+    [
+        ("resnet50_v1", "stride_in='1x1'"),
+        ("resnet20", "depths="),
+        ("resnet50d", "stem='deep'"),
+        ("resnet18:act=hardswish", "act='hardswish'"),
+    ],
 )
 def test_what_torchvision_cannot_build_is_refused_with_the_field(name: str, field: str) -> None:
     with pytest.raises(UsageError, match=f"torchvision has no network with {field}"):
@@ -124,7 +129,12 @@ def test_what_torchvision_cannot_build_is_refused_with_the_field(name: str, fiel
 
 @pytest.mark.parametrize(
     ("name", "field"),
-    [("resnet50_v1", "stride_in='1x1'"), ("resnet9", "block='dawn'"), ("plain18", "shortcut='none'")],
+    [
+        ("resnet50_v1", "stride_in='1x1'"),
+        ("resnet9", "block='dawn'"),
+        ("plain18", "shortcut='none'"),
+        ("resnet18:act=hardswish", "act='hardswish'"),
+    ],
 )
 def test_what_timm_cannot_build_is_refused_with_the_field(name: str, field: str) -> None:
     with pytest.raises(UsageError, match=f"timm has no network with {field}"):

@@ -7,7 +7,7 @@ whose scale starts at zero, so that a block begins as its shortcut (Goyal et al.
 
 from torch import Tensor, nn
 
-from resnets.networks.layers import Blur, attention, conv, drop_path, join, norm, norm_act
+from resnets.networks.layers import Blur, activation, attention, conv, drop_path, join, norm, norm_act
 from resnets.networks.shortcuts import shortcut
 from resnets.networks.spec import Place, ResNetSpec
 
@@ -21,13 +21,13 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = conv(place.channels, place.out, 3, stride=place.conv_stride, dilation=place.dilation)
         self.bn1 = norm(spec, place.out)
-        self.act1 = nn.ReLU()
+        self.act1 = activation(spec)
         self.aa = Blur(place.stride) if place.blur else nn.Identity()
         self.conv2 = conv(place.out, place.out, 3, dilation=place.dilation_after)
         self.bn2 = norm(spec, place.out)
         self.se = attention(spec, place.out)
         self.drop_path = drop_path(place.drop_path)
-        self.act2 = nn.ReLU()
+        self.act2 = activation(spec)
         self.downsample = shortcut(spec, place)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,16 +49,16 @@ class Bottleneck(nn.Module):
         inner, out, groups = place.inner, place.out, spec.groups
         self.conv1 = conv(place.channels, inner, 1, stride=first)
         self.bn1 = norm(spec, inner)
-        self.act1 = nn.ReLU()
+        self.act1 = activation(spec)
         self.conv2 = conv(inner, inner, 3, stride=second, dilation=place.dilation, groups=groups)
         self.bn2 = norm(spec, inner)
-        self.act2 = nn.ReLU()
+        self.act2 = activation(spec)
         self.aa = Blur(place.stride) if place.blur else nn.Identity()
         self.conv3 = conv(inner, out, 1)
         self.bn3 = norm(spec, out)
         self.se = attention(spec, out)
         self.drop_path = drop_path(place.drop_path)
-        self.act3 = nn.ReLU()
+        self.act3 = activation(spec)
         self.downsample = shortcut(spec, place)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,10 +78,10 @@ class PreactBasic(nn.Module):
     def __init__(self, spec: ResNetSpec, place: Place) -> None:
         super().__init__()
         self.bn1 = norm(spec, place.channels)
-        self.act1 = nn.ReLU()
+        self.act1 = activation(spec)
         self.conv1 = conv(place.channels, place.out, 3, stride=place.conv_stride, dilation=place.dilation)
         self.bn2 = norm(spec, place.out)
-        self.act2 = nn.ReLU()
+        self.act2 = activation(spec)
         self.aa = Blur(place.stride) if place.blur else nn.Identity()
         self.conv2 = conv(place.out, place.out, 3, dilation=place.dilation_after)
         self.se = attention(spec, place.out)
@@ -107,13 +107,13 @@ class PreactBottleneck(nn.Module):
         first, second = (1, place.conv_stride) if spec.stride_in == "3x3" else (place.conv_stride, 1)
         inner, out, groups = place.inner, place.out, spec.groups
         self.bn1 = norm(spec, place.channels)
-        self.act1 = nn.ReLU()
+        self.act1 = activation(spec)
         self.conv1 = conv(place.channels, inner, 1, stride=first)
         self.bn2 = norm(spec, inner)
-        self.act2 = nn.ReLU()
+        self.act2 = activation(spec)
         self.conv2 = conv(inner, inner, 3, stride=second, dilation=place.dilation, groups=groups)
         self.bn3 = norm(spec, inner)
-        self.act3 = nn.ReLU()
+        self.act3 = activation(spec)
         self.aa = Blur(place.stride) if place.blur else nn.Identity()
         self.conv3 = conv(inner, out, 1)
         self.se = attention(spec, out)

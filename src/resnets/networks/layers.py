@@ -54,6 +54,10 @@ def norm(spec: ResNetSpec, channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(NORM_GROUPS, channels), channels)
 
 
+def activation(spec: ResNetSpec) -> nn.Module:
+    return nn.Hardswish() if spec.act == "hardswish" else nn.ReLU()
+
+
 class Blur(nn.Module):
     """The 3×3 binomial filter [1 2 1]/4 by itself, taken every `stride` pixels (Zhang 2019), edges reflected.
 

@@ -123,6 +123,10 @@ def _check_together(spec: "ResNetSpec") -> None:
         raise UsageError(
             f"ResNetSpec.shortcut must be B (no shape changes) with block={spec.block!r}, got {spec.shortcut!r}"
         )
+    if spec.pool_first and not spec.pooled_stages:
+        raise UsageError(
+            f"ResNetSpec.pool_first has no place in block={spec.block!r}, whose stages open without a pool"
+        )
     if spec.stem == "whitened" and spec.stem_channels % 2:
         raise UsageError(
             f"ResNetSpec.stem_width must be even with stem='whitened', got {spec.stem_channels}: each filter has "

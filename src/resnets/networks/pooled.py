@@ -5,18 +5,18 @@ Shapes: B pictures, C channels coming in, O going out, H×W pixels.
 
 from torch import Tensor, nn
 
-from resnets.networks.layers import conv, norm, norm_act
+from resnets.networks.layers import activation, conv, norm, norm_act
 from resnets.networks.spec import Place, ResNetSpec
 
 
 class Opening(nn.Module):
-    """The first step of a stage: 3×3 convolution, norm, ReLU, 2×2 max pool; nothing leads around it."""
+    """The first step of a stage: 3×3 convolution, norm, activation, 2×2 max pool; nothing leads around it."""
 
     def __init__(self, spec: ResNetSpec, place: Place) -> None:
         super().__init__()
         self.conv1 = conv(place.channels, place.out, 3)
         self.bn1 = norm(spec, place.out)
-        self.act1 = nn.ReLU()
+        self.act1 = activation(spec)
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,17 +25,25 @@ class Opening(nn.Module):
         return pooled
 
 
+class PoolFirstOpening(Opening):
+    """The same with the pool before the norm, which then has a quarter of the work (Jordan 2024)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, O, ceil(H/2), ceil(W/2))."""
+        return norm_act(self.bn1, self.pool(self.conv1(x)), act=self.act1)
+
+
 class DawnBlock(nn.Module):
-    """Two convolutions with norm and ReLU each, added to the input after the last ReLU (Page 2018)."""
+    """Two convolutions with norm and activation each, added to the input after the last (Page 2018)."""
 
     def __init__(self, spec: ResNetSpec, place: Place) -> None:
         super().__init__()
         self.conv1 = conv(place.channels, place.out, 3)
         self.bn1 = norm(spec, place.out)
-        self.act1 = nn.ReLU()
+        self.act1 = activation(spec)
         self.conv2 = conv(place.out, place.out, 3)
         self.bn2 = norm(spec, place.out)
-        self.act2 = nn.ReLU()
+        self.act2 = activation(spec)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
@@ -52,7 +60,7 @@ class VanillaBlock(nn.Module):
         super().__init__()
         self.conv1 = conv(place.channels, place.out, 3)
         self.bn1 = norm(spec, place.out)
-        self.act1 = nn.ReLU()
+        self.act1 = activation(spec)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""

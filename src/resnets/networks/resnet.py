@@ -13,8 +13,8 @@ from resnets.base.errors import UsageError
 from resnets.labels import LABEL
 from resnets.networks.blocks import BasicBlock, Bottleneck, PreactBasic, PreactBottleneck
 from resnets.networks.heads import Hidden, heads_of
-from resnets.networks.layers import norm, norm_act
-from resnets.networks.pooled import DawnBlock, Opening, VanillaBlock
+from resnets.networks.layers import activation, norm, norm_act
+from resnets.networks.pooled import DawnBlock, Opening, PoolFirstOpening, VanillaBlock
 from resnets.networks.spec import Place, ResNetSpec
 from resnets.networks.stems import stem_convolution, stem_pool
 from resnets.networks.variants import variant
@@ -66,12 +66,13 @@ class ResNet(nn.Module):
         self.spec = spec
         self.conv1 = stem_convolution(spec)
         self.bn1 = None if spec.preact or spec.stem == "whitened" else norm(spec, spec.stem_channels)
-        self.act1 = nn.ReLU()
+        # whitening filters come with their negatives, of which ReLU keeps one each time
+        self.act1 = nn.ReLU() if spec.stem == "whitened" else activation(spec)
         self.maxpool = stem_pool(spec)
         for number, places in enumerate(spec.stages(), 1):
             self.add_module(f"layer{number}", nn.Sequential(*(block_at(spec, place) for place in places)))
         self.norm = norm(spec, spec.features) if spec.preact else None
-        self.act = nn.ReLU()
+        self.act = activation(spec)
         self.avgpool = nn.AdaptiveAvgPool2d(1) if spec.pool == "average" else nn.AdaptiveMaxPool2d(1)
         self.dropout = nn.Dropout(spec.dropout)
         self.hidden = Hidden(spec.features, spec.hidden) if spec.hidden and spec.heads else None
@@ -126,7 +127,9 @@ class ResNet(nn.Module):
 
 
 def block_at(spec: ResNetSpec, place: Place) -> nn.Module:
-    return Opening(spec, place) if spec.pooled_stages and place.opens else BLOCKS[spec.block](spec, place)
+    if spec.pooled_stages and place.opens:
+        return PoolFirstOpening(spec, place) if spec.pool_first else Opening(spec, place)
+    return BLOCKS[spec.block](spec, place)
 
 
 def initialise(network: ResNet) -> None:

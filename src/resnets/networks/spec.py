@@ -13,6 +13,7 @@ from resnets.labels import LABEL
 from resnets.networks import limits
 
 Block = Literal["basic", "bottleneck", "preact_basic", "preact_bottleneck", "dawn", "vanilla"]
+Act = Literal["relu", "hardswish"]
 Stem = Literal["imagenet", "small", "whitened", "deep", "tiered", "strided"]
 
 SMALL_PICTURE = 32  # pixels of the shorter side, up to which a stem that keeps the size is chosen
@@ -63,7 +64,9 @@ class ResNetSpec:
     shortcut: `A` (zero channels), `B` (1×1 where the shape changes), `C` (1×1 on every one), `D` (average pool,
         then 1×1), `none` (a plain network).
     attention: `se` (squeezed by se_reduction) or `eca` at the end of each branch. antialias: blur where strided.
-    norm: `batch`, or `group` (32 groups). zero_last: each branch's last scale starts at zero (Goyal et al. 2017).
+    norm: `batch`, or `group` (32 groups). act: behind each norm, `relu`, or `hardswish` (Howard et al. 2019).
+    pool_first: the max pool that opens a stage comes before its norm.
+    zero_last: each branch's last scale starts at zero (Goyal et al. 2017).
     drop_path: of the last block, rising linearly from 0 at the first. dropout: before the heads.
     pool: `average` (linear heads), or `max` (heads without bias, scaled by 1/8, as ResNet-9 has them).
     hidden: width of a fully connected layer before the heads; 0: none.
@@ -84,6 +87,8 @@ class ResNetSpec:
     se_reduction: int = 16
     antialias: bool = False
     norm: Literal["batch", "group"] = "batch"
+    act: Act = "relu"
+    pool_first: bool = False
     zero_last: bool = True
     drop_path: float = 0.0
     dropout: float = 0.0

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from resnets.networks.layers import Blur, conv, norm, norm_act
+from resnets.networks.layers import Blur, activation, conv, norm, norm_act
 from resnets.networks.spec import WHITENED_SIDE, ResNetSpec
 
 WHITENING_FLOOR = 5e-4  # added to eigenvalues, so that what is hardly there is not blown up (Jordan 2024)
@@ -24,10 +24,10 @@ class DeepStem(nn.Sequential):
         super().__init__(
             conv(spec.in_channels, first, 3, stride=2),
             norm(spec, first),
-            nn.ReLU(),
+            activation(spec),
             conv(first, half, 3),
             norm(spec, half),
-            nn.ReLU(),
+            activation(spec),
             conv(half, out, 3),
         )
 
@@ -45,7 +45,7 @@ class StridedPool(nn.Sequential):
 
     def __init__(self, spec: ResNetSpec) -> None:
         channels = spec.stem_channels
-        super().__init__(conv(channels, channels, 3, stride=2), norm(spec, channels), nn.ReLU())
+        super().__init__(conv(channels, channels, 3, stride=2), norm(spec, channels), activation(spec))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, S, H, W) -> (B, S, H/2, W/2)."""

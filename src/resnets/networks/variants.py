@@ -33,6 +33,8 @@ _WHITENED: dict[str, Any] = {
     "block": "dawn",
     "stem": "whitened",
     "stem_width": 32,
+    "act": "hardswish",
+    "pool_first": True,
     "pool": "max",
     "zero_last": False,
 }

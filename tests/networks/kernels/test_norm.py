@@ -22,6 +22,7 @@ SHAPES = (
     (5, 7, 1, 1),
     (2, 1, 3, 3),
 )
+KINDS = (*product((False, True), (None, nn.ReLU())), (False, nn.Hardswish()))  # whether a residual is added; act
 
 
 @pytest.fixture(autouse=True)
@@ -57,14 +58,20 @@ def is_fused(y: Tensor) -> bool:
 
 
 def step(
-    norm: nn.BatchNorm2d, shape: tuple[int, ...], dtype: torch.dtype, *, adds: bool, acts: bool, on: bool
+    norm: nn.BatchNorm2d,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    *,
+    adds: bool,
+    act: nn.Module | None,
+    on: bool,
 ) -> dict[str, Tensor]:
     """What one forward and backward pass makes, in float64, by name."""
     norm = copy.deepcopy(norm).to(torch.float64 if dtype == torch.float64 else torch.float32)
     x = channels_last(shape, seed=1, dtype=dtype, mean=3).requires_grad_()
     residual = channels_last(shape, seed=2, dtype=dtype).requires_grad_()
     with kernels.using(on):
-        y = kernels.norm_act(norm, x, residual=residual if adds else None, act=nn.ReLU() if acts else None)
+        y = kernels.norm_act(norm, x, residual=residual if adds else None, act=act)
     assert is_fused(y) == on
     y.backward(channels_last(shape, seed=3, dtype=dtype))
     made = {"y": y, "x": x.grad, "weight": norm.weight.grad, "bias": norm.bias.grad}
@@ -75,10 +82,10 @@ def step(
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_float32_values_gradients_and_statistics_are_those_of_float64_torch(shape: tuple[int, ...]) -> None:
-    for training, adds, acts in product((True, False), repeat=3):
+    for training, (adds, act) in product((True, False), KINDS):
         norm = trained_norm(shape[1]).train(training)
-        ours = step(norm, shape, torch.float32, adds=adds, acts=acts, on=True)
-        exact = step(norm, shape, torch.float64, adds=adds, acts=acts, on=False)
+        ours = step(norm, shape, torch.float32, adds=adds, act=act, on=True)
+        exact = step(norm, shape, torch.float64, adds=adds, act=act, on=False)
         assert ours.keys() == exact.keys()
         for name, value in exact.items():
             torch.testing.assert_close(
@@ -88,12 +95,11 @@ def test_float32_values_gradients_and_statistics_are_those_of_float64_torch(shap
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_bfloat16_errs_no_more_than_torch_does(shape: tuple[int, ...]) -> None:
-    for training, adds, acts in product((True, False), repeat=3):
+    for training, (adds, act) in product((True, False), KINDS):
         norm = trained_norm(shape[1]).train(training)
-        kinds = {"adds": adds, "acts": acts}
-        ours = step(norm, shape, torch.bfloat16, **kinds, on=True)
-        torchs = step(norm, shape, torch.bfloat16, **kinds, on=False)
-        exact = step(norm, shape, torch.float64, **kinds, on=False)
+        ours = step(norm, shape, torch.bfloat16, adds=adds, act=act, on=True)
+        torchs = step(norm, shape, torch.bfloat16, adds=adds, act=act, on=False)
+        exact = step(norm, shape, torch.float64, adds=adds, act=act, on=False)
         for name, value in exact.items():
             ours_off, torchs_off = float((ours[name] - value).norm()), float((torchs[name] - value).norm())
             assert ours_off <= 1.1 * torchs_off + 1e-6 * float(value.norm()), (name, ours_off, torchs_off)
@@ -101,8 +107,8 @@ def test_bfloat16_errs_no_more_than_torch_does(shape: tuple[int, ...]) -> None:
 
 def test_a_tensor_larger_than_the_caches_is_right_too() -> None:
     norm, shape = trained_norm(256), (5, 256, 64, 64)  # 21 MB: gone through in another order
-    ours = step(norm, shape, torch.float32, adds=True, acts=True, on=True)
-    torchs = step(norm, shape, torch.float32, adds=True, acts=True, on=False)
+    ours = step(norm, shape, torch.float32, adds=True, act=nn.ReLU(), on=True)
+    torchs = step(norm, shape, torch.float32, adds=True, act=nn.ReLU(), on=False)
     for name, value in torchs.items():  # of 5 million, some few fall on either side of the ReLU's corner
         assert float((ours[name] - value).norm()) < 2e-3 * float(value.norm()), name
 
@@ -138,7 +144,7 @@ def test_every_kind_of_running_statistics_is_kept_as_torch_keeps_it(options: dic
 def test_bits_are_the_same_at_any_number_of_threads_and_every_time() -> None:
     def bits() -> list[Tensor]:
         return list(
-            step(trained_norm(48), (8, 48, 20, 20), torch.bfloat16, adds=True, acts=True, on=True).values()
+            step(trained_norm(48), (8, 48, 20, 20), torch.bfloat16, adds=True, act=nn.ReLU(), on=True).values()
         )
 
     before, made = torch.get_num_threads(), []
@@ -222,6 +228,29 @@ def test_a_hook_on_the_relu_sees_its_input_and_the_norm_alone_is_fused() -> None
     assert (y >= 0).all()
 
 
+def test_hardswish_bends_at_minus_three_and_three_and_passes_on_not_a_number() -> None:
+    norm, act = nn.BatchNorm2d(1, eps=0).eval(), nn.Hardswish()
+    values = torch.tensor([-4.0, -3, -2.9, -1.5, 0, 1, 2.9, 3, 4, float("nan")]).reshape(1, 1, 2, 5)
+    x = values.contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = kernels.norm_act(norm, x, act=act)
+    assert is_fused(y)
+    torch.testing.assert_close(y, act(values), equal_nan=True)
+    y.nansum().backward()
+    slopes = torch.tensor([0, 0, -1.4 / 3, 0, 0.5, 1 / 3 + 0.5, 4.4 / 3, 1, 1])
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad.flatten()[:9], slopes)
+
+
+def test_hardswish_behind_a_residual_is_torchs_and_the_sum_is_fused() -> None:
+    norm, x, residual = trained_norm(8), channels_last((2, 8, 4, 4), seed=1), channels_last((2, 8, 4, 4), seed=2)
+    seen: list[Tensor] = []
+    act = nn.Hardswish()
+    act.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    y = kernels.norm_act(norm, x.requires_grad_(), residual=residual, act=act)
+    assert is_fused(seen[0])
+    torch.testing.assert_close(y, act(norm(x) + residual), rtol=1e-5, atol=1e-5)
+
+
 def test_a_residual_of_another_type_is_added_by_torch() -> None:
     x = channels_last((2, 8, 4, 4), seed=1, dtype=torch.bfloat16).requires_grad_()
     residual = channels_last((2, 8, 4, 4), seed=2)
@@ -286,7 +315,7 @@ def test_off_means_torch() -> None:
     assert kernels.state().startswith("fused (")
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "resnet9"])
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50", "resnet9", "resnet11_whitened"])
 def test_a_network_learns_the_same_with_and_without(name: str) -> None:
     torch.manual_seed(0)
     network = build(name, num_classes=10).to(memory_format=torch.channels_last)

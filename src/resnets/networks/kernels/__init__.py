@@ -1,4 +1,4 @@
-"""Fused CPU steps. For training: batch norm with the residual's sum and ReLU in one pass, and its gradient.
+"""Fused CPU steps. For training: batch norm, the residual's sum and the activation in one pass, and its gradient.
 
 PyTorch runs the three one after the other, each with its own trip through memory. `norm_act` gives the same values
 and gradients, and takes PyTorch's own steps wherever the kernels cannot run. They are off until `use(True)`: a run

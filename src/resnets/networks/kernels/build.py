@@ -44,7 +44,7 @@ class Kernels:
 
 ARGUMENTS = {  # as `fused.cpp` has them at its end
     "norm_forward": (INT, INT, LONG, LONG, INT, INT, DOUBLE, DOUBLE, *[POINTER] * 9),
-    "norm_backward": (INT, INT, LONG, LONG, INT, *[POINTER] * 9),
+    "norm_backward": (INT, INT, LONG, LONG, INT, INT, *[POINTER] * 10),
 }
 
 

@@ -1,5 +1,5 @@
-// Batch norm with what surrounds it, y = relu((x - mean) * invstd * weight + bias + residual), and its gradient,
-// over channels-last memory: element e belongs to channel e % channels. Activations are float or bfloat16 (as 16
+// Batch norm with what surrounds it, y = act((x - mean) * invstd * weight + bias + residual), and its gradient, where
+// act is nothing, ReLU or, without a residual, hardswish; over channels-last memory: element e belongs to channel e % channels. Activations are float or bfloat16 (as 16
 // bits); statistics, parameters and their gradients are float.
 //
 // Memory is walked in chunks, which depend on the shape alone. Sums are float within a chunk and double across the
@@ -34,6 +34,8 @@ typedef float Vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
 typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
 using bf16 = uint16_t;
+
+enum Act { NONE, RELU, HARDSWISH };  // as `norm.py` numbers them
 
 constexpr int64_t STRIP = 128;         // elements whose parameters and sums stay in registers
 constexpr int64_t BLOCK = 1 << 14;     // elements that all strips of a wide tile go over before the next block
@@ -117,6 +119,17 @@ INLINE Vec keep(Vec v, Mask mask) {  // zero where the mask is 0
     return (Vec)((Ints)v & (((Ints{} + mask) & bit) != 0));
 #endif
 }
+INLINE Vec hardswish(Vec v) {  // Howard et al. 2019; NaN stays NaN
+    Vec share = v * (1.0f / 6) + 0.5f;
+    share = share < 0 ? Vec{} : share;
+    return v * (share > 1 ? Vec{} + 1 : share);
+}
+INLINE Vec hardswish_slope(Vec inner) {  // inner: v / 3 + 1/2, which it is between -3 and 3
+    inner = inner <= -0.5f ? Vec{} : inner;
+    return inner >= 1.5f ? Vec{} + 1 : inner;
+}
+INLINE Pair hardswish(Pair v) { return {hardswish(v.a), hardswish(v.b)}; }
+INLINE Pair hardswish_slope(Pair v) { return {hardswish_slope(v.a), hardswish_slope(v.b)}; }
 INLINE Masks above_zero(Pair v) { return {above_zero(v.a), above_zero(v.b)}; }
 INLINE Pair keep(Pair v, Masks masks) { return {keep(v.a, masks.a), keep(v.b, masks.b)}; }
 
@@ -295,7 +308,7 @@ template <class T> void statistics(const Walk& walk, const T* x, double* mean, d
     }
 }
 
-template <class T, bool RELU, bool RESIDUAL>
+template <class T, Act ACT, bool RESIDUAL>
 void apply(const Walk& walk, const T* x, const T* residual, T* y, Masks* masks, const float* mean, const float* scale,
            const float* bias) {
     const Tiled<T> means(walk, mean), scales(walk, scale), biases(walk, bias);
@@ -310,7 +323,8 @@ void apply(const Walk& walk, const T* x, const T* residual, T* y, Masks* masks, 
                 [&](State& state, int64_t e, auto lanes) {
                     Pair out = (lanes.get(x + e) - state.mean) * state.scale + state.bias;
                     if constexpr (RESIDUAL) out = out + lanes.get(residual + e);
-                    if constexpr (RELU) {
+                    if constexpr (ACT == HARDSWISH) out = hardswish(out);
+                    if constexpr (ACT == RELU) {
                         const Masks above = above_zero(out);
                         if (masks) masks[e / STEP] = above;
                         out = keep(out, above);
@@ -328,7 +342,7 @@ void apply(const Walk& walk, const T* x, const T* residual, T* y, Masks* masks, 
 template <class T>
 void forward(const T* x, const T* residual, T* y, Masks* masks, const float* weight, const float* bias,
              float* running_mean, float* running_var, float* saved_mean, float* saved_invstd, const Walk& walk,
-             bool batch_statistics, bool relu, double momentum, double eps) {
+             bool batch_statistics, Act act, double momentum, double eps) {
     const int64_t channels = walk.channels;
     if (batch_statistics) {
         const double pixels = (double)(walk.elements / channels), unbiased = pixels / (pixels - 1);
@@ -349,29 +363,42 @@ void forward(const T* x, const T* residual, T* y, Masks* masks, const float* wei
     }
     std::vector<float> scale(channels);
     for (int64_t c = 0; c < channels; ++c) scale[c] = saved_invstd[c] * weight[c];
-    auto run = relu ? (residual ? apply<T, true, true> : apply<T, true, false>)
-                    : (residual ? apply<T, false, true> : apply<T, false, false>);
+    auto run = act == HARDSWISH ? apply<T, HARDSWISH, false>
+               : act == RELU    ? (residual ? apply<T, RELU, true> : apply<T, RELU, false>)
+                                : (residual ? apply<T, NONE, true> : apply<T, NONE, false>);
     run(walk, x, residual, y, masks, saved_mean, scale.data(), bias);
 }
 
 // ---- backward ------------------------------------------------------------------------------------------------------
 
+// The gradient behind the activation: of an element of x that is `off` its mean. inner: what `hardswish_slope` takes,
+// as a scale and a bias of `off`.
+template <Act ACT, class State>
+INLINE Pair through(Pair g, Pair off, const Masks* masks, int64_t e, const State& state) {
+    if constexpr (ACT == RELU) return keep(g, masks[e / STEP]);
+    if constexpr (ACT == HARDSWISH) return g * hardswish_slope(off * state.inner_scale + state.inner_bias);
+    return g;
+}
+
 // The sums of the gradient, and of its product with x - mean.
-template <class T, bool RELU>
-void gradient_sums(const Walk& walk, const T* grad, const T* x, const Masks* masks, const float* mean, double* plain,
-                   double* product) {
-    const Tiled<T> means(walk, mean);
+template <class T, Act ACT>
+void gradient_sums(const Walk& walk, const T* grad, const T* x, const Masks* masks, const float* mean,
+                   const float* inner_scale, const float* inner_bias, double* plain, double* product) {
+    const Tiled<T> means(walk, mean), inner_scales(walk, inner_scale), inner_biases(walk, inner_bias);
     struct State {
-        Pair sum, product, mean;
+        Pair sum, product, mean, inner_scale, inner_bias;
     };
     sums<T>(walk, plain, product, [&](int64_t index, float* a, float* b) {
         walk(
-            index, false, [&](int64_t v) { return State{load(a + v), load(b + v), load(&means[v])}; },
+            index, false,
+            [&](int64_t v) {
+                return State{load(a + v), load(b + v), load(&means[v]), load(&inner_scales[v]), load(&inner_biases[v])};
+            },
             [&](State& state, int64_t e, auto lanes) {
-                Pair g = lanes.get(grad + e);
-                if constexpr (RELU) g = keep(g, masks[e / STEP]);
+                const Pair off = lanes.get(x + e) - state.mean;
+                const Pair g = through<ACT>(lanes.get(grad + e), off, masks, e, state);
                 state.sum = state.sum + g;
-                state.product = state.product + g * (lanes.get(x + e) - state.mean);
+                state.product = state.product + g * off;
             },
             [&](int64_t v, const State& state) { store(a + v, state.sum), store(b + v, state.product); },
             [&](int64_t e) {
@@ -381,25 +408,27 @@ void gradient_sums(const Walk& walk, const T* grad, const T* x, const Masks* mas
     });
 }
 
-template <class T, bool RELU, bool RESIDUAL>
+template <class T, Act ACT, bool RESIDUAL>
 void gradients(const Walk& walk, const T* grad, const T* x, const Masks* masks, T* to_x, T* to_residual,
-               const float* mean, const float* by_grad, const float* by_x, const float* constant) {
-    const Tiled<T> means(walk, mean), by_grads(walk, by_grad), by_xs(walk, by_x), constants(walk, constant);
+               const float* mean, const float* inner_scale, const float* inner_bias, const float* by_grad,
+               const float* by_x, const float* constant) {
+    const Tiled<T> means(walk, mean), inner_scales(walk, inner_scale), inner_biases(walk, inner_bias);
+    const Tiled<T> by_grads(walk, by_grad), by_xs(walk, by_x), constants(walk, constant);
     struct State {
-        Pair mean, by_grad, by_x, constant;
+        Pair mean, inner_scale, inner_bias, by_grad, by_x, constant;
     };
     share(walk.threads, walk.chunks, [&](int64_t first, int64_t end) {
         for (int64_t index = first; index < end; ++index)
             walk(
                 index, walk.streams,
                 [&](int64_t v) {
-                    return State{load(&means[v]), load(&by_grads[v]), load(&by_xs[v]), load(&constants[v])};
+                    return State{load(&means[v]),    load(&inner_scales[v]), load(&inner_biases[v]),
+                                 load(&by_grads[v]), load(&by_xs[v]),        load(&constants[v])};
                 },
                 [&](State& state, int64_t e, auto lanes) {
-                    Pair g = lanes.get(grad + e);
-                    if constexpr (RELU) g = keep(g, masks[e / STEP]);
-                    if constexpr (RESIDUAL) lanes.put(to_residual + e, g);
                     const Pair off = lanes.get(x + e) - state.mean;
+                    const Pair g = through<ACT>(lanes.get(grad + e), off, masks, e, state);
+                    if constexpr (RESIDUAL) lanes.put(to_residual + e, g);
                     lanes.put(to_x + e, g * state.by_grad + (off * state.by_x + state.constant));
                 },
                 [](int64_t, const State&) {},
@@ -411,14 +440,21 @@ void gradients(const Walk& walk, const T* grad, const T* x, const Masks* masks, 
 }
 
 template <class T>
-void backward(const T* grad, const T* x, const Masks* masks, const float* weight, const float* mean,
+void backward(const T* grad, const T* x, const Masks* masks, const float* weight, const float* bias, const float* mean,
               const float* invstd, T* to_x, T* to_residual, float* to_weight, float* to_bias, const Walk& walk,
-              bool batch_statistics) {
+              bool batch_statistics, Act act) {
     const int64_t channels = walk.channels, pixels = walk.elements / channels;
+    std::vector<float> inner_scale(channels), inner_bias(channels), by_grad(channels), by_x(channels),
+        constant(channels);
+    for (int64_t c = 0; c < channels; ++c) {
+        inner_scale[c] = invstd[c] * weight[c] / 3;
+        inner_bias[c] = bias[c] / 3 + 0.5f;
+    }
     std::vector<double> plain(channels), product(channels);
-    auto add_up = masks ? gradient_sums<T, true> : gradient_sums<T, false>;
-    add_up(walk, grad, x, masks, mean, plain.data(), product.data());
-    std::vector<float> by_grad(channels), by_x(channels), constant(channels);
+    auto add_up = act == HARDSWISH ? gradient_sums<T, HARDSWISH>
+                  : act == RELU    ? gradient_sums<T, RELU>
+                                   : gradient_sums<T, NONE>;
+    add_up(walk, grad, x, masks, mean, inner_scale.data(), inner_bias.data(), plain.data(), product.data());
     for (int64_t c = 0; c < channels; ++c) {
         const double scale = (double)weight[c] * invstd[c], by_invstd = product[c] * invstd[c];
         to_weight[c] = (float)by_invstd;
@@ -428,8 +464,11 @@ void backward(const T* grad, const T* x, const Masks* masks, const float* weight
         by_x[c] = (float)(-scale * invstd[c] * by_invstd / pixels);
         constant[c] = (float)(-scale * plain[c] / pixels);
     }
-    auto run = masks ? (to_residual ? gradients<T, true, true> : gradients<T, true, false>) : gradients<T, false, false>;
-    run(walk, grad, x, masks, to_x, to_residual, mean, by_grad.data(), by_x.data(), constant.data());
+    auto run = act == HARDSWISH ? gradients<T, HARDSWISH, false>
+               : act == RELU    ? (to_residual ? gradients<T, RELU, true> : gradients<T, RELU, false>)
+                                : gradients<T, NONE, false>;
+    run(walk, grad, x, masks, to_x, to_residual, mean, inner_scale.data(), inner_bias.data(), by_grad.data(),
+        by_x.data(), constant.data());
 }
 
 }  // namespace
@@ -445,7 +484,7 @@ void use_threads(void* start, void* number, void* count) {
 int step() { return STEP; }
 
 // The masks have one bit an element, in whole steps; statistics are the means, then 1 / the standard deviations.
-void norm_forward(int is_bf16, int threads, int64_t elements, int64_t channels, int batch_statistics, int relu,
+void norm_forward(int is_bf16, int threads, int64_t elements, int64_t channels, int batch_statistics, int act,
                   double momentum, double eps, const void* x, const void* residual, void* y, void* masks,
                   const float* weight, const float* bias, float* running_mean, float* running_var,
                   float* statistics) {
@@ -453,19 +492,19 @@ void norm_forward(int is_bf16, int threads, int64_t elements, int64_t channels, 
         using T = decltype(kind);
         const Walk walk(elements, channels, sizeof(T), threads);
         forward<T>((const T*)x, (const T*)residual, (T*)y, (Masks*)masks, weight, bias, running_mean, running_var,
-                   statistics, statistics + channels, walk, batch_statistics, relu, momentum, eps);
+                   statistics, statistics + channels, walk, batch_statistics, (Act)act, momentum, eps);
     };
     is_bf16 ? run(bf16{}) : run(float{});
 }
 
-void norm_backward(int is_bf16, int threads, int64_t elements, int64_t channels, int batch_statistics,
-                   const void* grad, const void* x, const void* masks, const float* weight, const float* statistics,
-                   void* to_x, void* to_residual, float* to_weight, float* to_bias) {
+void norm_backward(int is_bf16, int threads, int64_t elements, int64_t channels, int batch_statistics, int act,
+                   const void* grad, const void* x, const void* masks, const float* weight, const float* bias,
+                   const float* statistics, void* to_x, void* to_residual, float* to_weight, float* to_bias) {
     auto run = [&](auto kind) {
         using T = decltype(kind);
         const Walk walk(elements, channels, sizeof(T), threads);
-        backward<T>((const T*)grad, (const T*)x, (const Masks*)masks, weight, statistics, statistics + channels,
-                    (T*)to_x, (T*)to_residual, to_weight, to_bias, walk, batch_statistics);
+        backward<T>((const T*)grad, (const T*)x, (const Masks*)masks, weight, bias, statistics, statistics + channels,
+                    (T*)to_x, (T*)to_residual, to_weight, to_bias, walk, batch_statistics, (Act)act);
     };
     is_bf16 ? run(bf16{}) : run(float{});
 }

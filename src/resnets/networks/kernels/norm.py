@@ -9,6 +9,9 @@ from resnets.networks.kernels.build import Kernels
 from resnets.networks.kernels.convolution import FoldedConv
 from resnets.networks.kernels.switch import address, fits, kernels_for, refuse_second_derivatives, unhooked
 
+NONE, RELU, HARDSWISH = range(3)  # as `fused.cpp` numbers them
+ACTS: dict[type[nn.Module], int] = {nn.ReLU: RELU, nn.Hardswish: HARDSWISH}
+
 
 def norm_act(
     norm: nn.Module, x: Tensor, *, residual: Tensor | None = None, act: nn.Module | None = None
@@ -26,12 +29,18 @@ def norm_act(
         x = norm(x)
     else:
         adds = residual is None or (fits(residual) and residual.dtype == x.dtype and residual.shape == x.shape)
-        acts = adds and type(act) is nn.ReLU and unhooked(act)
-        x = _run(kernels, norm, x, residual if adds else None, acts)
-        residual, act = None if adds else residual, None if acts else act
+        number = _number(act, residual) if adds else NONE
+        x = _run(kernels, norm, x, residual if adds else None, number)
+        residual, act = None if adds else residual, act if number == NONE else None
     if residual is not None:
         x = x + residual
     return x if act is None else act(x)
+
+
+def _number(act: nn.Module | None, residual: Tensor | None) -> int:
+    """The activation that the kernel computes too; hardswish's gradient would need the residual, which is not kept."""
+    number = ACTS.get(type(act), NONE) if act is not None and unhooked(act) else NONE
+    return NONE if number == HARDSWISH and residual is not None else number
 
 
 def _suits(norm: nn.BatchNorm2d, x: Tensor) -> bool:
@@ -48,7 +57,7 @@ def _suits(norm: nn.BatchNorm2d, x: Tensor) -> bool:
     )
 
 
-def _run(kernels: Kernels, norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+def _run(kernels: Kernels, norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None, act: int) -> Tensor:
     """As nn.BatchNorm2d.forward chooses its statistics, and what it does with them."""
     updates = norm.training and norm.track_running_stats
     momentum = norm.momentum or 0.0
@@ -58,22 +67,22 @@ def _run(kernels: Kernels, norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | N
             momentum = 1.0 / float(norm.num_batches_tracked)
     known = norm.running_mean is not None
     running = (norm.running_mean, norm.running_var) if updates or not norm.training else (None, None)
-    options = (kernels, running, norm.training or not known, momentum, norm.eps, relu)
+    options = (kernels, running, norm.training or not known, momentum, norm.eps, act)
     y: Tensor = _NormAct.apply(x, residual, norm.weight, norm.bias, options)  # type: ignore[no-untyped-call]
     return y
 
 
 class _NormAct(torch.autograd.Function):
-    """Saved for the gradient: x, the statistics, the scale, and one bit an element where there is a ReLU."""
+    """Saved for the gradient: x, the statistics, the norm's parameters, and one bit an element for a ReLU."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, options: tuple[Any, ...]
     ) -> Tensor:
-        kernels, running, batch_statistics, momentum, eps, relu = options
+        kernels, running, batch_statistics, momentum, eps, act = options
         y, mask = torch.empty_like(x), None
         statistics = torch.empty(2, x.shape[1])  # mean, and 1 / standard deviation
-        if relu and any(ctx.needs_input_grad):
+        if act == RELU and any(ctx.needs_input_grad):
             mask = torch.empty(-(-x.numel() // kernels.step) * kernels.step // 8, dtype=torch.uint8)
         kernels.norm_forward(
             x.dtype == torch.bfloat16,
@@ -81,19 +90,19 @@ class _NormAct(torch.autograd.Function):
             x.numel(),
             x.shape[1],
             batch_statistics,
-            relu,
+            act,
             momentum,
             eps,
             *map(address, (x, residual, y, mask, weight, bias, *running, statistics)),
         )
-        ctx.save_for_backward(x, mask, weight, statistics)
-        ctx.kernels, ctx.batch_statistics = kernels, batch_statistics
+        ctx.save_for_backward(x, mask, weight, bias, statistics)
+        ctx.kernels, ctx.batch_statistics, ctx.act = kernels, batch_statistics, act
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
-        x, mask, weight, statistics = ctx.saved_tensors
+        x, mask, weight, bias, statistics = ctx.saved_tensors
         grad = grad.to(x.dtype).contiguous(memory_format=torch.channels_last)
         to_x, to_weight, to_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
         to_residual, written = None, None
@@ -106,6 +115,7 @@ class _NormAct(torch.autograd.Function):
             x.numel(),
             x.shape[1],
             ctx.batch_statistics,
-            *map(address, (grad, x, mask, weight, statistics, to_x, written, to_weight, to_bias)),
+            ctx.act,
+            *map(address, (grad, x, mask, weight, bias, statistics, to_x, written, to_weight, to_bias)),
         )
         return to_x, to_residual, to_weight, to_bias, None
