@@ -38,7 +38,7 @@ def norm_act(
 
 
 def _number(act: nn.Module | None, residual: Tensor | None) -> int:
-    """The activation that the kernel computes too; hardswish's gradient would need the residual, which is not kept."""
+    """What the kernel computes too; hardswish's gradient would need the residual, which is not kept."""
     number = ACTS.get(type(act), NONE) if act is not None and unhooked(act) else NONE
     return NONE if number == HARDSWISH and residual is not None else number
 
