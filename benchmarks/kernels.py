@@ -12,11 +12,9 @@ train` does, `bare` is the same eager loop with neither.
 
 import argparse
 import copy
-import gc
 import json
 import platform
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +24,7 @@ from torch import nn
 
 from resnets.base.machine import bf16_units_in_words, cores, has_bf16_units, keep_freed_memory
 from resnets.networks import build, kernels
+from resnets.training.bench import without_kernels
 from resnets.training.rates import Stopwatch
 from rounds import Comparison, Record, run_rounds, side_of, table
 
@@ -45,7 +44,6 @@ SHAPES = (
     (32, 512, 28, 28),
     (32, 2048, 7, 7),
 )
-WARM = 2  # steps that are not counted
 
 
 def main() -> None:
@@ -168,16 +166,10 @@ def compare_norms(shape: tuple[int, int, int, int], dtype: torch.dtype, steps: i
 
 def in_turns(plain: Callable[[], None], fused: Callable[[], None], steps: int) -> tuple[list[float], list[float]]:
     """Milliseconds of each counted step, the two kinds in turns so that the machine's moods meet both."""
-    times: tuple[list[float], list[float]] = ([], [])
-    gc.collect()
-    for index in range(WARM + steps):
-        for on, step in enumerate((plain, fused)):
-            with kernels.using(bool(on)):
-                start = time.perf_counter()
-                step()
-                if index >= WARM:
-                    times[on].append(1000 * (time.perf_counter() - start))
-    return times
+    watch = Stopwatch(device=torch.device("cpu"), seconds=0.0, least=steps)
+    with kernels.using(True):
+        rounds = watch.rounds(without_kernels(plain), fused)
+    return [1000 * seconds for seconds, _ in rounds], [1000 * seconds for _, seconds in rounds]
 
 
 def spread(times: list[float]) -> str:
