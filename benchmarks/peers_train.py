@@ -282,7 +282,9 @@ def resnets_small(job: Record, *, best: bool) -> float:
     pixels = np.load(job["pixels"])
     quick = None if job["batch"] == SMALL_BATCH else job["batch"]
     lean = {"optimizer": "sgd", "ema": 0.0} if best else {}
-    config = resnets.TrainConfig(model="resnet20", epochs=job["epochs"], runs=job["runs"], batch=quick, **lean)
+    config = resnets.TrainConfig(
+        model="resnet20", epochs=job["epochs"], runs=job["runs"], batch=quick, seed=job["round"], **lean
+    )
     events: list[dict[str, Any]] = []
     resnets.train((pixels, np.arange(len(pixels)) % SMALL_CLASSES), config=config, on_event=events.append)
     config = next(event["plan"]["config"] for event in events if event["event"] == "plan")
@@ -293,8 +295,11 @@ def resnets_small(job: Record, *, best: bool) -> float:
 
 def torchvision_small(job: Record) -> float:
     """The usual script for CIFAR-10."""
+    import torch
+
     from resnets.networks import build
 
+    torch.manual_seed(job["round"])
     pixels = np.load(job["pixels"])
     loader = torchvision_loader(pixels, np.arange(len(pixels)) % SMALL_CLASSES, batch=job["batch"])
     network = build("resnet20", num_classes=SMALL_CLASSES, in_channels=pixels.shape[3])
