@@ -242,13 +242,16 @@ def test_hardswish_bends_at_minus_three_and_three_and_passes_on_not_a_number() -
 
 
 def test_hardswish_behind_a_residual_is_torchs_and_the_sum_is_fused() -> None:
-    norm, x, residual = trained_norm(8), channels_last((2, 8, 4, 4), seed=1), channels_last((2, 8, 4, 4), seed=2)
-    seen: list[Tensor] = []
-    act = nn.Hardswish()
-    act.register_forward_hook(lambda module, args, output: seen.append(args[0]))
-    y = kernels.norm_act(norm, x.requires_grad_(), residual=residual, act=act)
-    assert is_fused(seen[0])
-    torch.testing.assert_close(y, act(norm(x) + residual), rtol=1e-5, atol=1e-5)
+    norm, act = trained_norm(8).eval(), nn.Hardswish()
+    x, residual = (channels_last((2, 8, 4, 4), seed=seed).requires_grad_() for seed in (1, 2))
+    y = kernels.norm_act(norm, x, residual=residual, act=act)
+    assert y.grad_fn is not None
+    assert "Hardswish" in str(y.grad_fn)
+    assert "NormAct" in str(y.grad_fn.next_functions[0][0])
+    expected = act(norm(x) + residual)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+    ours, torchs = (torch.autograd.grad(each.sum(), (x, residual)) for each in (y, expected))
+    torch.testing.assert_close(ours, torchs, rtol=1e-5, atol=1e-5)
 
 
 def test_a_residual_of_another_type_is_added_by_torch() -> None:
