@@ -20,8 +20,9 @@ logging, checkpoints and change of the rate. Augmentation is the same on every s
 (random resized crop from 35% of the area, bilinear, flip; colour 0.2 from 1,000 pictures on), or with
 `--augmentation timm` what timm's script does (from 8% of the area, colour 0.4).
 
-cifar, fashion: 32 pixels in colour, 28 in grey; random pixels in memory, batches of 128, our ResNet-20.
-  resnets       `resnets.train` with nothing but the network and the epochs
+cifar, fashion: 32 pixels in colour, 28 in grey; random pixels in memory, our ResNet-20 in batches of 128. With
+`-whitened` behind the name the network that 20,000 and more such pictures are given, in batches of 512.
+  resnets       `resnets.train` with nothing but the network, the batch and the epochs, at full size throughout
   resnets best  the same with the torchvision side's optimizer, SGD, and without the average of the weights
   torchvision   a DataLoader with a worker a core and torchvision's RandomCrop, RandomHorizontalFlip, ToTensor and
                 Normalize; fp32, NCHW, eager
@@ -57,8 +58,15 @@ from small import torchvision_loader
 
 BATCH, SIZE, CLASSES = 32, 224, 3
 QUICK_BATCH, QUICK_SIZE = 8, 128
-SMALL = {"cifar": (32, 32, 3), "fashion": (28, 28, 1)}  # height, width, channels
-SMALL_BATCH, SMALL_CLASSES = 128, 10
+PLAIN, WHITENED = ("resnet20", 128), ("resnet11_whitened", 512)  # network, batch
+COLOUR, GREY = (32, 32, 3), (28, 28, 1)  # height, width, channels
+SMALL = {
+    "cifar": (COLOUR, PLAIN),
+    "fashion": (GREY, PLAIN),
+    "cifar-whitened": (COLOUR, WHITENED),
+    "fashion-whitened": (GREY, WHITENED),
+}
+SMALL_CLASSES = 10
 LEAST = 8  # batches an epoch, below which resnets takes smaller ones
 LARGE_SIDES = ("resnets", "resnets best", "timm", "timm best", "bare")
 SMALL_SIDES = ("resnets", "resnets best", "torchvision")
@@ -259,16 +267,17 @@ def bare_loop(job: Record) -> float:
 
 
 def small_comparison(case: str, options: argparse.Namespace, scratch: Path) -> Comparison:
-    height, width, channels = SMALL[case]
+    (height, width, channels), (network, batch) = SMALL[case]
     chance = np.random.default_rng(0)
     shape = (options.small_pictures, height, width, channels)
     path = scratch / f"{case}.npy"
     np.save(path, chance.integers(0, 256, shape, dtype=np.uint8))
-    batch = QUICK_BATCH if options.quick else SMALL_BATCH
-    job = {"pixels": str(path), "runs": str(scratch / "runs"), "epochs": options.epochs, "batch": batch}
+    batch = QUICK_BATCH if options.quick else batch
+    job = {"pixels": str(path), "model": network, "epochs": options.epochs, "batch": batch}
+    job["runs"] = str(scratch / "runs")
     sides = {"resnets": "resnets small", "resnets best": "resnets small best", "torchvision": "torchvision"}
     return Comparison(
-        case=f"{case}: ResNet-20, {height} px, {channels} channels, batch {batch}, in memory",
+        case=f"{case}: {network}, {height} px, {channels} channels, batch {batch}, in memory",
         settings={"pictures": options.small_pictures, "epochs": options.epochs},
         sides={side: partial(side_of, __file__, sides[side], job) for side in chosen(SMALL_SIDES, options)},
     )
@@ -280,10 +289,15 @@ def resnets_small(job: Record, *, best: bool) -> float:
     import resnets
 
     pixels = np.load(job["pixels"])
-    quick = None if job["batch"] == SMALL_BATCH else job["batch"]
-    lean = {"optimizer": "sgd", "ema": 0.0} if best else {}
+    lean: dict[str, Any] = {"optimizer": "sgd", "ema": 0.0} if best else {}
     config = resnets.TrainConfig(
-        model="resnet20", epochs=job["epochs"], runs=job["runs"], batch=quick, seed=job["round"], **lean
+        model=job["model"],
+        epochs=job["epochs"],
+        runs=job["runs"],
+        batch=job["batch"],
+        grow=1.0,
+        seed=job["round"],
+        **lean,
     )
     events: list[dict[str, Any]] = []
     resnets.train((pixels, np.arange(len(pixels)) % SMALL_CLASSES), config=config, on_event=events.append)
@@ -302,7 +316,7 @@ def torchvision_small(job: Record) -> float:
     torch.manual_seed(job["round"])
     pixels = np.load(job["pixels"])
     loader = torchvision_loader(pixels, np.arange(len(pixels)) % SMALL_CLASSES, batch=job["batch"])
-    network = build("resnet20", num_classes=SMALL_CLASSES, in_channels=pixels.shape[3])
+    network = build(job["model"], num_classes=SMALL_CLASSES, in_channels=pixels.shape[3])
     return rate_of(loader, plain_step(network, weight_decay=5e-4, rate=0.1), job["epochs"])
 
 

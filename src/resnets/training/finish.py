@@ -43,7 +43,7 @@ def best_model(training: Training) -> Model:
     if training.group.leads:
         model = load(training.run / folder.MODEL, network=training.foreign())
     else:
-        model = replace(training.model({}), network=blank(training.network))
+        model = replace(training.model({}), network=blank(training.learner.network))
     training.group.same(model.network)
     return model
 
@@ -86,7 +86,7 @@ def recalibrated(training: Training, model: Model) -> Model:
     part = max(2, (training.plan.config.batch or 1) // training.group.world.size)  # what fits into memory
     batch = RECALIBRATION_BATCH if max(model.preprocess.size) <= 64 else part
     pictures = training.gallery.normalised(TRAIN, model.preprocess, batch=batch, most=RECALIBRATION_PICTURES)
-    with training.autocast:  # as training saw them
+    with training.learner.autocast:  # as training saw them
         count = recalibrate(changed.network.to(device), (images.to(device) for images in pictures))
     training.group.same(changed.network)
     if not count:

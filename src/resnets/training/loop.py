@@ -23,19 +23,13 @@ from resnets.data.dataset import Data
 from resnets.evaluation.score import WEIGHTS, head_weights
 from resnets.networks.resnet import ResNet
 from resnets.training import run as folder
-from resnets.training.checkpoint import (
-    Checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-)
-from resnets.training.distill import Teacher, Teaching
+from resnets.training.checkpoint import Checkpoint, save_checkpoint
 from resnets.training.distributed import Exchange, Group
 from resnets.training.efficiency import Efficiency
 from resnets.training.failures import not_finite, nothing_readable
 from resnets.training.gallery import Gallery
 from resnets.training.imbalance import balanced_labels, losses_of
-from resnets.training.optimizers import optimizer_of
+from resnets.training.learner import Learner
 from resnets.training.pace import Pace
 from resnets.training.plan import Plan
 from resnets.training.position import Position
@@ -43,8 +37,7 @@ from resnets.training.prepare import prepare
 from resnets.training.progress import Progress
 from resnets.training.schedule import Course, rate, size_at
 from resnets.training.signals import Stop
-from resnets.training.step import Average, Part, StepRecord, cuts, train_step
-from resnets.training.thaw import hold
+from resnets.training.step import Part, StepRecord, cuts
 from resnets.training.tracking import Trackers
 from resnets.training.validate import flat, judged_by, validation_figures
 from resnets.weights.modelfile import Model, save
@@ -54,7 +47,7 @@ STEP_EVENTS_PER_EPOCH = 20
 
 
 class Training:
-    """A run in progress: network, optimiser, average and position, and the folder that they are saved in."""
+    """A run in progress: what learns, its position, and the folder that they are saved in."""
 
     def __init__(
         self,
@@ -78,9 +71,8 @@ class Training:
         self.device = group.device(config.device or "cpu")
         if config.sync_norm and not group.alone:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        group.same(self.network)
-        self.exchange = None if group.alone else Exchange(self.network)
+        network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        group.same(network)
         self.losses = losses_of(config, data, self.device)
         self.score_weights = head_weights(config.score_weight, data.heads, flag="--score-weight")
         self.balance = balanced_labels(data) if config.sampling == "balanced" else None
@@ -89,29 +81,20 @@ class Training:
             if not group.alone:
                 gallery.evaluation("val", plan.preprocess)  # what is packed is packed now, once on a machine
         self.augment = plan.augment.left_for_device(packed=self.pictures.whole)
-        hold(self.network, plan.thaw, step=plan.steps)  # the optimizer has all that is ever trained
-        self.optimizer = optimizer_of(self.network, plan)
-        self.average = Average(self.network, config.ema) if config.ema else None
-        self.autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
-        self.teaching = None
-        if teacher is not None:
-            self.teaching = Teaching(
-                teacher=Teacher(
-                    teacher,
-                    heads=plan.heads,
-                    preprocess=plan.preprocess,
-                    device=self.device,
-                    autocast=self.autocast,
-                ),
-                weight=config.teacher_weight,
-            )
+        self.learner = Learner(
+            plan,
+            network,
+            device=self.device,
+            losses=self.losses,
+            summing=None if group.alone else Exchange(network),
+            teacher=teacher,
+        )
         self.position = Position()
         self.pace = Pace(plan)
-        known = isinstance(self.network, ResNet) and config.freeze == "none" and teacher is None and group.alone
+        known = config.freeze == "none" and teacher is None and group.alone
+        spec = network.spec if known and isinstance(network, ResNet) else None
         dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-        self.progress = Progress(
-            Efficiency(self.network.spec if known else None, device=self.device, dtype=dtype), on_event
-        )
+        self.progress = Progress(Efficiency(spec, device=self.device, dtype=dtype), on_event)
         wide = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no double precision
         self.loss = torch.zeros((), dtype=wide, device=self.device)  # of the epoch so far, summed
         self.saved_at = time.monotonic()
@@ -120,10 +103,7 @@ class Training:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take up exactly where `checkpoint` was saved."""
-        self.network.load_state_dict(checkpoint.tensors["network"])
-        restore_optimizer(self.optimizer, checkpoint.tensors["optimizer"])
-        if self.average is not None:
-            self.average.network.load_state_dict(checkpoint.tensors["average"])
+        self.learner.restore(checkpoint.tensors)
         self.position = Position.from_json(checkpoint.state["position"])
         self.pace = Pace(self.plan, worked=self.position.seconds)
         if self.position.course is not None and self.position.course.planned != self.plan.steps:
@@ -141,14 +121,15 @@ class Training:
         self.saved_at = time.monotonic()
         if self.events is None:
             return
-        tensors = {"network": self.network.state_dict(), "optimizer": optimizer_tensors(self.optimizer)}
-        if self.average is not None:
-            tensors["average"] = self.average.network.state_dict()
         self.position.loss = self.loss.item()
         self.position.seconds = self.pace.worked()
         state = {"position": asdict(self.position), "events_length": self.events.length()}
         save_checkpoint(
-            self.run, step=self.position.step, tensors=tensors, state=state, best=self.run / folder.MODEL
+            self.run,
+            step=self.position.step,
+            tensors=self.learner.tensors(),
+            state=state,
+            best=self.run / folder.MODEL,
         )
         self.saved_at = time.monotonic()
 
@@ -214,7 +195,7 @@ class Training:
     def train_epoch(self) -> dict[str, Any]:
         """The rest of the epoch the run stands in; gives the mean training loss and the rate of pictures."""
         plan, position, config, group = self.plan, self.position, self.plan.config, self.group
-        self.network.train()
+        self.learner.network.train()
         self.progress.begin()
         batches = training_batches(
             self.pictures,
@@ -274,25 +255,16 @@ class Training:
         )
         purpose = f"generators/{rank}" if rank else "generators"
         seed_generators(step_seed(seed=config.seed, step=position.step, purpose=purpose))
-        hold(self.network, plan.thaw, step=scheduled)
-        record = train_step(
-            self.network,
+        record = self.learner.step(
             [
                 partial(self.prepared, batch, cut, part)
                 for part, cut in enumerate(parts, rank * (config.accumulate or 1))
             ],
-            self.optimizer,
             pictures=pictures,
             learning_rate=learning_rate,
-            label_smoothing=config.label_smoothing or 0.0,
-            clip=config.clip,
-            autocast=self.autocast,
-            heads=self.losses,
-            summing=self.exchange,
-            teaching=self.teaching,
+            number=position.step,
+            scheduled=scheduled,
         )
-        if self.average is not None:
-            self.average.update(position.step)
         self.progress.add(pictures, self.size() or plan.preprocess.size)
         due = position.step % max(1, plan.steps_per_epoch // STEP_EVENTS_PER_EPOCH) == 0
         if due or self.device.type == "cpu":
@@ -342,7 +314,8 @@ class Training:
 
     def foreign(self) -> nn.Module | None:
         """A copy of the user's own module, which a model file's tensors are loaded into; None for ours."""
-        return None if isinstance(self.network, ResNet) else copy.deepcopy(self.network).cpu()
+        network = self.learner.network
+        return None if isinstance(network, ResNet) else copy.deepcopy(network).cpu()
 
     def validate(self) -> dict[str, Any]:
         """Validation figures in training precision; the best network so far is written to `model.safetensors`."""
@@ -377,7 +350,7 @@ class Training:
         )
 
     def model(self, figures: dict[str, Any]) -> Model:
-        """The network that is validated, saved and shipped: the average where there is one."""
+        """What is validated, saved and shipped, with where it is from."""
         position = self.position
         origin = {
             **self.origin,
@@ -390,7 +363,7 @@ class Training:
         if len(self.plan.heads) > 1:
             origin[WEIGHTS] = self.score_weights
         return Model(
-            network=self.network if self.average is None else self.average.network,
+            network=self.learner.shipped,
             heads=self.plan.heads,
             preprocess=self.plan.preprocess,
             origin=origin,

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from resnets.data.batches import Batch, Pictures, training_batches
-from resnets.training.optimizers import optimizer_of
+from resnets.training.learner import Learner
 from resnets.training.plan import Plan
 from resnets.training.prepare import prepare
-from resnets.training.step import cuts, train_step
-from resnets.training.thaw import hold
+from resnets.training.step import cuts
 
 
 def trial(
@@ -25,9 +24,7 @@ def trial(
     """
     config, device = plan.config, torch.device(plan.config.device or "cpu")
     tried = copy.deepcopy(network).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    hold(tried, plan.thaw, step=plan.steps)
-    optimizer = optimizer_of(tried, plan)
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
+    learner = Learner(plan, tried, device=device)
     augment = plan.augment.left_for_device(packed=pictures.whole)
     for (epoch, step, batch), rate in zip(_batches(plan, pictures), rates, strict=False):
         ready = partial(
@@ -40,15 +37,12 @@ def trial(
             epoch=epoch,
             step=step,
         )
-        record = train_step(
-            tried,
+        record = learner.step(
             [partial(ready, cut) for cut in cuts(len(batch.rows), config.accumulate or 1)],
-            optimizer,
             pictures=len(batch.rows),
             learning_rate=rate,
-            label_smoothing=config.label_smoothing or 0.0,
-            clip=config.clip,
-            autocast=autocast,
+            number=step,
+            scheduled=plan.steps,
         )
         yield len(batch.rows), record.loss.item()
 

@@ -29,7 +29,7 @@ def norm_act(
         x = norm(x)
     else:
         adds = residual is None or (fits(residual) and residual.dtype == x.dtype and residual.shape == x.shape)
-        number = _number(act, residual) if adds else NONE
+        number = _act_number(act, residual) if adds else NONE
         x = _run(kernels, norm, x, residual if adds else None, number)
         residual, act = None if adds else residual, act if number == NONE else None
     if residual is not None:
@@ -37,7 +37,7 @@ def norm_act(
     return x if act is None else act(x)
 
 
-def _number(act: nn.Module | None, residual: Tensor | None) -> int:
+def _act_number(act: nn.Module | None, residual: Tensor | None) -> int:
     """What the kernel computes too; hardswish's gradient would need the residual, which is not kept."""
     number = ACTS.get(type(act), NONE) if act is not None and unhooked(act) else NONE
     return NONE if number == HARDSWISH and residual is not None else number
