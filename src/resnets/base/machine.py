@@ -46,6 +46,9 @@ def pick_device(asked: str | None) -> str:
     return asked
 
 
+MATRIX_UNITS = "bf16 matrix units (AMX)"
+
+
 def has_bf16_units(device: str) -> bool:
     """Whether bf16 products are computed by the hardware (AVX512-BF16 or AMX; NVIDIA from Ampere on)."""
     import torch
@@ -124,7 +127,7 @@ def _text(path: Path) -> str:
 def bf16_units_in_words() -> str:
     """For the record beside a figure: matrix units (AMX), vector units (AVX512-BF16), or none."""
     if _processor_flag("amx_bf16"):
-        return "bf16 matrix units (AMX)"
+        return MATRIX_UNITS
     if _processor_flag("avx512_bf16"):
         return "bf16 vector units (AVX512-BF16)"
     return "no bf16 units"

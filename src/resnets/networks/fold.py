@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from resnets.networks.blocks import BasicBlock, Bottleneck, PreactBasic, PreactBottleneck
 from resnets.networks.kernels.convolution import FoldedConv
 from resnets.networks.kernels.switch import unhooked
+from resnets.networks.layers import Conv2d
 from resnets.networks.pooled import DawnBlock, Opening, VanillaBlock
 from resnets.networks.resnet import ResNet
 from resnets.networks.shortcuts import Projection
@@ -53,7 +54,7 @@ def folded(network: nn.Module, *, dtype: torch.dtype = torch.float32) -> nn.Modu
             holder, conv, norm = owner, getattr(owner, before), getattr(owner, behind)
             if isinstance(conv, DeepStem):  # its last convolution
                 holder, before, conv = conv, "6", conv[-1]
-            if type(conv) is nn.Conv2d and isinstance(norm, BatchNorm) and norm.running_mean is not None:
+            if type(conv) in (nn.Conv2d, Conv2d) and isinstance(norm, BatchNorm) and norm.running_mean is not None:
                 setattr(holder, before, nn.Identity())
                 setattr(owner, behind, FoldedConv(with_norm(conv, norm)))
     if dtype == torch.bfloat16:

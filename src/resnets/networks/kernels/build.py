@@ -1,4 +1,4 @@
-"""The fused steps' machine code: compiled from `fused.cpp` when it is first wanted, kept, loaded.
+"""The kernels' machine code: compiled from this folder's C++ when it is first wanted, kept, loaded.
 
 It shares torch's threads: the functions that start them are looked up in the library torch itself has loaded.
 """
@@ -20,9 +20,10 @@ from pathlib import Path
 import torch
 
 from resnets.base.files import cache_folder, replacing
-from resnets.base.machine import bf16_units_in_words
+from resnets.base.machine import MATRIX_UNITS, bf16_units_in_words
 
-SOURCE = Path(__file__).with_name("fused.cpp")
+SOURCES = tuple(sorted(Path(__file__).parent.glob("*.cpp")))
+HEADERS = tuple(sorted(Path(__file__).parent.glob("*.h")))
 COMPILERS = ("g++", "c++", "clang++")
 BASE_FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-Wno-psabi")
 AVX512_FLAGS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mprefer-vector-width=512")
@@ -34,17 +35,23 @@ POINTER, INT, LONG, DOUBLE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctyp
 
 @dataclass(frozen=True, kw_only=True)
 class Kernels:
-    """The loaded functions, how many elements they take at a time, and what they are, for the plan line."""
+    """The loaded functions, and what they are, for the plan line.
+
+    step: how many elements the norms take at a time. matrix_units: whether `filter_gradient` can run.
+    """
 
     norm_forward: "ctypes._NamedFuncPointer"
     norm_backward: "ctypes._NamedFuncPointer"
+    filter_gradient: "ctypes._NamedFuncPointer"
     step: int
+    matrix_units: bool
     name: str
 
 
-ARGUMENTS = {  # as `fused.cpp` has them at its end
+ARGUMENTS = {  # as `norm.cpp` and `filters.cpp` have them at their ends
     "norm_forward": (INT, INT, LONG, LONG, INT, INT, DOUBLE, DOUBLE, *[POINTER] * 9),
     "norm_backward": (INT, INT, LONG, LONG, INT, INT, *[POINTER] * 10),
+    "filter_gradient": (INT, *[POINTER] * 4),
 }
 
 
@@ -69,9 +76,15 @@ def load() -> Kernels | str:
     functions = {name: getattr(library, name) for name in ARGUMENTS}
     for name, function in functions.items():
         function.argtypes, function.restype = ARGUMENTS[name], None
-    source = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:6]  # another source may make other bits
-    name = f"{instructions}, {_short(compiler, version)}, source {source}"
-    return Kernels(**functions, step=library.step(), name=name)
+    matrix_units = bf16_units_in_words() == MATRIX_UNITS and bool(library.matrix_units())
+    source = hashlib.sha256(_source()).hexdigest()[:6]  # another source may make other bits
+    units = ", AMX" if matrix_units else ""
+    name = f"{instructions}{units}, {_short(compiler, version)}, source {source}"
+    return Kernels(**functions, step=library.step(), matrix_units=matrix_units, name=name)
+
+
+def _source() -> bytes:
+    return b"".join(path.read_bytes() for path in (*HEADERS, *SOURCES))
 
 
 def _thread_functions() -> list[int | None]:
@@ -116,8 +129,8 @@ def _compiled(compiler: list[str], version: str, flags: tuple[str, ...]) -> Path
     """The shared library of this source, compiler, flags and torch: from the cache, or made under a lock."""
     folder = cache_folder("kernels")
     _check_private(folder)
-    facts = (SOURCE.read_bytes(), compiler, version, BASE_FLAGS, flags, torch.__version__)
-    path = folder / f"fused-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.so"
+    facts = (_source(), compiler, version, BASE_FLAGS, flags, torch.__version__)
+    path = folder / f"kernels-{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.so"
     if not path.exists():
         with _locked(folder / "lock"):
             if not path.exists():
@@ -129,7 +142,7 @@ def _compile(command: list[str], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch, replacing(path) as beside:
         environment = {**os.environ, "LC_ALL": "C", "TMPDIR": scratch}
         made = subprocess.run(
-            [*command, str(SOURCE), "-o", str(beside)],
+            [*command, *map(str, SOURCES), "-o", str(beside)],
             capture_output=True,
             text=True,
             errors="replace",

@@ -1,4 +1,4 @@
-"""act(norm(x) + residual) as one step of autograd, where `fused.cpp` can run it."""
+"""act(norm(x) + residual) as one step of autograd, where `norm.cpp` can run it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from resnets.networks.kernels.build import Kernels
 from resnets.networks.kernels.convolution import FoldedConv
 from resnets.networks.kernels.switch import address, fits, kernels_for, refuse_second_derivatives, unhooked
 
-NONE, RELU, HARDSWISH = range(3)  # as `fused.cpp` numbers them
+NONE, RELU, HARDSWISH = range(3)  # as `norm.cpp` numbers them
 ACTS: dict[type[nn.Module], int] = {nn.ReLU: RELU, nn.Hardswish: HARDSWISH}
 
 
@@ -24,8 +24,8 @@ def norm_act(
     if isinstance(norm, FoldedConv):
         y: Tensor = norm(x, residual=residual, act=act)
         return y
-    kernels = kernels_for(norm, x)
-    if kernels is None or type(norm) is not nn.BatchNorm2d or not _suits(norm, x):
+    kernels = kernels_for(x)
+    if kernels is None or type(norm) is not nn.BatchNorm2d or not (unhooked(norm) and _suits(norm, x)):
         x = norm(x)
     else:
         adds = residual is None or (fits(residual) and residual.dtype == x.dtype and residual.shape == x.shape)

@@ -49,20 +49,19 @@ def available(device: torch.device | str, dtype: torch.dtype) -> tuple[bool, str
 
 
 def state() -> str:
-    """What computes norms on the processor now: `fused (AVX512-BF16, g++ 12.2.0, source 5e1c0a)`, or `torch`."""
+    """What computes norms on the processor now: `fused (AVX512-BF16, g++ 12.2.0, source 5e1c0a)`, or `torch`.
+
+    With `AMX` in it, the gradients of filters are computed by this package too.
+    """
     if not _on:
         return "torch"
     loaded = load()
     return f"torch ({loaded})" if isinstance(loaded, str) else f"fused ({loaded.name})"
 
 
-def kernels_for(module: nn.Module, x: Tensor) -> Kernels | None:
-    """The kernels, if they are wanted, can take x (B, C, H, W), and nothing watches the module they replace."""
-    if (
-        not (_on and fits(x) and unhooked(module))
-        or torch.compiler.is_compiling()
-        or torch._C._get_tracing_state()
-    ):
+def kernels_for(x: Tensor) -> Kernels | None:
+    """The kernels, if they are wanted and can take x (B, C, H, W)."""
+    if not (_on and fits(x)) or torch.compiler.is_compiling() or torch._C._get_tracing_state():
         return None
     loaded = load()
     return None if isinstance(loaded, str) else loaded

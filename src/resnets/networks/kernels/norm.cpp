@@ -1,6 +1,6 @@
 // Batch norm with what surrounds it, y = act((x - mean) * invstd * weight + bias + residual), and its gradient, where
-// act is nothing, ReLU or, without a residual, hardswish; over channels-last memory: element e belongs to channel e % channels. Activations are float or bfloat16 (as 16
-// bits); statistics, parameters and their gradients are float.
+// act is nothing, ReLU or, without a residual, hardswish; over channels-last memory: element e belongs to channel
+// e % channels. Activations are float or bfloat16 (as 16 bits); statistics, parameters and their gradients are float.
 //
 // Memory is walked in chunks, which depend on the shape alone. Sums are float within a chunk and double across the
 // chunks, in their order, so the result has the same bits at any number of threads.
@@ -18,7 +18,7 @@
 #error "error: a bfloat16 in an even place must be the lower half of its word"
 #endif
 
-#define INLINE inline __attribute__((always_inline))
+#include "threads.h"
 
 namespace {
 
@@ -158,30 +158,6 @@ struct Part {
         return load(values);
     }
 };
-
-// ---- threads: torch's own, through the functions of the OpenMP library it has loaded ---------------------------
-
-using Task = void (*)(void*);
-void (*start_team)(Task, void*, unsigned, unsigned);
-int (*member)();
-int (*members)();
-
-template <class F> struct Team {
-    const F& work;
-    int64_t items;
-};
-
-template <class F> void share(int threads, int64_t items, const F& work) {  // work(first, end)
-    if (threads <= 1 || items <= 1) return work(0, items);
-    Team<F> team{work, items};
-    Task task = [](void* data) {
-        auto& team = *static_cast<Team<F>*>(data);
-        const int64_t n = members(), me = member();
-        const int64_t first = team.items * me / n, end = team.items * (me + 1) / n;
-        if (first < end) team.work(first, end);
-    };
-    start_team(task, &team, (unsigned)(threads < items ? threads : items), 0);
-}
 
 // ---- the walk over memory ----------------------------------------------------------------------------------------
 
@@ -474,12 +450,6 @@ void backward(const T* grad, const T* x, const Masks* masks, const float* weight
 }  // namespace
 
 extern "C" {
-
-void use_threads(void* start, void* number, void* count) {
-    start_team = reinterpret_cast<decltype(start_team)>(start);
-    member = reinterpret_cast<decltype(member)>(number);
-    members = reinterpret_cast<decltype(members)>(count);
-}
 
 int step() { return STEP; }
 

@@ -1,0 +1,197 @@
+"""The gradient of filters on matrix units against float64, and when the convolution is left to PyTorch."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from resnets.base.errors import UsageError
+from resnets.networks import build, kernels
+from resnets.networks.kernels.build import load
+from resnets.networks.layers import Conv2d, conv
+from resnets.networks.variants import variant
+
+SHAPES = (  # pictures, channels, height, width; out, side of a filter, stride
+    ((4, 32, 8, 8), (32, 3, 1)),
+    ((3, 16, 9, 8), (48, 3, 2)),  # an odd number of pictures; odd and even sides
+    ((1, 48, 5, 7), (16, 5, 1)),  # one picture; one block and three
+    ((2, 64, 7, 6), (64, 1, 2)),
+    ((4, 3, 17, 20), (16, 7, 2)),  # few channels: a stem
+    ((5, 1, 12, 8), (32, 3, 1)),
+    ((2, 12, 9, 9), (16, 3, 2)),
+    ((3, 48, 5, 7), (32, 1, 1)),  # places that fill no tiles
+    ((8, 32, 6, 8), (96, 1, 1)),  # places that do
+    ((2, 16, 1, 1), (16, 3, 1)),  # more padding than picture
+    ((2, 16, 64, 70), (16, 3, 1)),  # more tiles than are summed at once
+    ((40, 16, 3, 3), (16, 3, 1)),  # more pairs of pictures than are summed at once
+    ((3, 512, 7, 7), (512, 3, 1)),  # more filters than a thread sums alone
+    ((70, 256, 28, 28), (1024, 1, 2)),  # more than is packed at once
+)
+
+
+@pytest.fixture(autouse=True)
+def on_matrix_units() -> Iterator[None]:
+    loaded = load()
+    if isinstance(loaded, str) or not loaded.matrix_units:
+        pytest.skip("this processor has no bf16 matrix units, or nothing could be compiled for them")
+    threads = torch.get_num_threads()
+    with kernels.using(True):
+        yield
+    torch.set_num_threads(threads)
+
+
+def rounded(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Values that bfloat16 holds."""
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).bfloat16().float()
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+def module_for(shape: tuple[int, ...], filters: tuple[int, int, int]) -> nn.Conv2d:
+    made = conv(shape[1], filters[0], filters[1], stride=filters[2])
+    made.weight = nn.Parameter(rounded(tuple(made.weight.shape), 1))
+    return made
+
+
+def step(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """y, and the gradients of the filters and of x."""
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = module(x)
+    module.zero_grad()
+    y.backward(rounded(tuple(y.shape), 2).to(y.dtype))
+    weight = module.get_parameter("weight").grad
+    assert weight is not None
+    assert x.grad is not None
+    return y, weight, x.grad
+
+
+def is_ours(y: Tensor) -> bool:
+    return "Convolve" in str(y.grad_fn)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize(("shape", "filters"), SHAPES, ids=str)
+def test_the_filters_gradient_is_that_of_float64(
+    shape: tuple[int, ...], filters: tuple[int, int, int], threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    module, x = module_for(shape, filters), rounded(shape, 0)
+    y, weight, _ = step(module, x)
+    assert is_ours(y)
+    exact = torch.nn.grad.conv2d_weight(
+        x.double(), tuple(module.weight.shape), rounded(tuple(y.shape), 2).double(), filters[2], module.padding
+    )
+    assert weight.dtype == torch.float32
+    torch.testing.assert_close(weight.double(), exact, rtol=1e-5, atol=1e-6 * float(exact.abs().max()))
+
+
+def test_values_and_the_gradient_of_the_pictures_are_torchs_bit_for_bit() -> None:
+    module, x = module_for((4, 32, 9, 9), (48, 3, 2)), rounded((4, 32, 9, 9), 0)
+    ours = step(module, x)
+    with kernels.using(False):
+        torchs = step(module, x)
+    assert is_ours(ours[0])
+    assert not is_ours(torchs[0])
+    assert torch.equal(ours[0], torchs[0])
+    assert torch.equal(ours[2], torchs[2])
+
+
+def test_the_filters_gradient_is_nearer_to_the_truth_than_torchs() -> None:
+    module, x = module_for((4, 32, 9, 9), (48, 3, 1)), rounded((4, 32, 9, 9), 0)
+    y, ours, _ = step(module, x)
+    with kernels.using(False):
+        _, torchs, _ = step(module, x)
+    exact = torch.nn.grad.conv2d_weight(
+        x.double(), tuple(module.weight.shape), rounded(tuple(y.shape), 2).double(), 1, 1
+    )
+    assert 100 * float((ours - exact).norm()) < float((torchs - exact).norm())  # which are rounded to bf16
+
+
+def test_the_same_step_gives_the_same_bits() -> None:
+    module, x = module_for((6, 64, 14, 14), (64, 3, 1)), rounded((6, 64, 14, 14), 0)
+    first, second = step(module, x)[1].clone(), step(module, x)[1]
+    assert torch.equal(first, second)
+
+
+def test_a_value_that_is_no_number_is_not_hidden() -> None:
+    module, x = module_for((2, 16, 5, 5), (16, 3, 1)), rounded((2, 16, 5, 5), 0)
+    x[0, 3, 2, 2] = float("nan")
+    weight = step(module, x)[1]
+    assert weight[:, 3].isnan().all()
+    assert not weight[:, 4].isnan().any()
+
+
+def changed(change: Callable[[nn.Conv2d], object]) -> nn.Conv2d:
+    module = module_for((2, 32, 8, 8), (32, 3, 1))
+    change(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Conv2d(32, 32, 3, padding=1),  # a bias
+        Conv2d(32, 32, 3, padding=1, groups=2, bias=False),
+        Conv2d(32, 32, 3, padding=2, dilation=2, bias=False),
+        Conv2d(32, 32, 3, padding=1, stride=(1, 2), bias=False),
+        Conv2d(32, 32, 3, padding="same", bias=False),
+        Conv2d(32, 32, 3, padding=1, padding_mode="reflect", bias=False),
+        Conv2d(32, 24, 3, padding=1, bias=False),
+        changed(lambda module: module.weight.requires_grad_(False)),
+        changed(lambda module: module.to(torch.bfloat16)),
+    ],
+    ids=("bias", "groups", "dilation", "strides", "same", "reflected", "24 channels", "frozen", "in bf16"),
+)
+def test_what_the_kernel_is_not_for_is_left_to_torch(module: nn.Conv2d) -> None:
+    module, x = module.to(memory_format=torch.channels_last), rounded((2, 32, 8, 8), 0).requires_grad_()  # type: ignore[call-overload]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not is_ours(module(x))
+
+
+def test_without_autocast_or_a_gradient_torch_computes_it() -> None:
+    module, x = module_for((2, 32, 8, 8), (32, 3, 1)), rounded((2, 32, 8, 8), 0).requires_grad_()
+    assert not is_ours(module(x))
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert not is_ours(module(x))
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        assert module(x).grad_fn is None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert is_ours(module(x))
+
+
+def test_a_wrong_number_of_channels_is_told_by_torch() -> None:
+    module = module_for((2, 32, 8, 8), (32, 3, 1))
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(RuntimeError, match="expected input"):
+        module(rounded((2, 16, 8, 8), 0))
+
+
+def test_second_derivatives_are_refused() -> None:
+    module, x = module_for((2, 32, 8, 8), (32, 3, 1)), rounded((2, 32, 8, 8), 0).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = module(x)
+    with pytest.raises(UsageError, match="no second derivatives"):
+        torch.autograd.grad(y.float().sum(), x, create_graph=True)
+
+
+def test_hooks_see_what_they_saw() -> None:
+    module, x = module_for((2, 32, 8, 8), (32, 3, 1)), rounded((2, 32, 8, 8), 0)
+    seen: list[tuple[int, ...]] = []
+    module.register_forward_hook(lambda _, given, y: seen.append(tuple(y.shape)))
+    module.register_full_backward_hook(lambda _, to_x, to_y: seen.append(tuple(to_y[0].shape)))
+    module.weight.register_hook(lambda grad: seen.append(tuple(grad.shape)))
+    step(module, x)
+    assert sorted(seen) == [(2, 32, 8, 8), (2, 32, 8, 8), (32, 32, 3, 3)]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20", "resnet11_whitened"])
+def test_networks_have_gradients_that_lie_as_their_parameters_do(name: str) -> None:
+    torch.manual_seed(0)
+    network = build(variant(name)).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    x = rounded((2, 3, 64, 64), 0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        network(x).sum().backward()
+    for key, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, key
+            assert parameter.grad.stride() == parameter.stride(), key
