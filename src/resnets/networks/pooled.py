@@ -5,7 +5,7 @@ Shapes: B pictures, C channels coming in, O going out, H×W pixels.
 
 from torch import Tensor, nn
 
-from resnets.networks.layers import activation, conv, norm, norm_act
+from resnets.networks.layers import MaxPool2d, activation, conv, norm, norm_act
 from resnets.networks.spec import Place, ResNetSpec
 
 
@@ -17,7 +17,7 @@ class Opening(nn.Module):
         self.conv1 = conv(place.channels, place.out, 3)
         self.bn1 = norm(spec, place.out)
         self.act1 = activation(spec)
-        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        self.pool = MaxPool2d(2, ceil_mode=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, O, ceil(H/2), ceil(W/2))."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from resnets.networks.layers import Blur, activation, conv, norm, norm_act
+from resnets.networks.layers import Blur, MaxPool2d, activation, conv, norm, norm_act
 from resnets.networks.spec import WHITENED_SIDE, ResNetSpec
 
 WHITENING_FLOOR = 5e-4  # added to eigenvalues, so that what is hardly there is not blown up (Jordan 2024)
@@ -111,8 +111,8 @@ def stem_pool(spec: ResNetSpec) -> nn.Module:
     if spec.stem == "strided":
         return StridedPool(spec)
     if spec.antialias:
-        return nn.Sequential(nn.MaxPool2d(3, 1, padding=1), Blur(2))
-    return nn.MaxPool2d(3, 2, padding=1)
+        return nn.Sequential(MaxPool2d(3, 1, padding=1), Blur(2))
+    return MaxPool2d(3, 2, padding=1)
 
 
 def fold_channels(weight: Tensor, channels: int) -> Tensor:

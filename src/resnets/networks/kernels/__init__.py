@@ -9,6 +9,7 @@ the norm inside a convolution.
 
 from resnets.networks.kernels.filters import convolve
 from resnets.networks.kernels.norm import norm_act
+from resnets.networks.kernels.pool import max_pool
 from resnets.networks.kernels.switch import available, state, use, using
 
-__all__ = ["available", "convolve", "norm_act", "state", "use", "using"]
+__all__ = ["available", "convolve", "max_pool", "norm_act", "state", "use", "using"]

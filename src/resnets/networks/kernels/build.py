@@ -43,15 +43,19 @@ class Kernels:
     norm_forward: "ctypes._NamedFuncPointer"
     norm_backward: "ctypes._NamedFuncPointer"
     filter_gradient: "ctypes._NamedFuncPointer"
+    pool_forward: "ctypes._NamedFuncPointer"
+    pool_backward: "ctypes._NamedFuncPointer"
     step: int
     matrix_units: bool
     name: str
 
 
-ARGUMENTS = {  # as `norm.cpp` and `filters.cpp` have them at their ends
+ARGUMENTS = {  # as the sources have them at their ends
     "norm_forward": (INT, INT, LONG, LONG, INT, INT, DOUBLE, DOUBLE, *[POINTER] * 9),
     "norm_backward": (INT, INT, LONG, LONG, INT, INT, *[POINTER] * 10),
     "filter_gradient": (INT, *[POINTER] * 4),
+    "pool_forward": (INT, INT, *[POINTER] * 4),
+    "pool_backward": (INT, INT, *[POINTER] * 4),
 }
 
 
