@@ -1,6 +1,7 @@
 """The training step on this machine: its parts, its share of the matrix rate, and a plain loop beside it."""
 
 import platform
+import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,11 +32,13 @@ from resnets.training.rates import (
     matrix_product,
     measured,
     memory_copy,
+    product,
 )
 from resnets.training.step import Average, Part, loss_of, train_step
 
 PARTS = ("forward", "loss", "backward", "optimizer", "average")
 RATE, MOMENTUM, DECAY, EMA = 0.01, 0.9, 1e-4, 0.995  # of the steps that are measured
+PRODUCTS = 8  # of matrices in a turn: as long as a short step
 LATE = 10_000  # a step at which the average has its full decay
 
 Progress = Callable[[str, int, int], None]  # what is measured now, how many are done, of how many
@@ -69,7 +72,8 @@ class Bench:
 
     machine: facts, by name. case: the step, in words. rates: of the machine. parts: of a step, in ms.
     step: of `resnets train`, images/s; plain: of a plain loop, in turns with it; ratios: of each turn.
-    share: of the matrix rate that the step reaches, None where the machine has no such rate.
+    share: of the matrix rate that the step reaches, by products in turns with it, since the rate may change within
+    seconds where others share the processor; None where the machine has no such rate.
     """
 
     machine: dict[str, Any]
@@ -119,17 +123,19 @@ def measure(case: Case, *, seconds: float, least: int = LEAST, progress: Progres
         progress(names[-2], len(works), len(names))
         parts = step_parts(case, watch)
         progress(names[-1], len(works) + 1, len(names))
-        turns = watch.rounds(training_step(case), without_kernels(plain_step(case)))
-    step = measured([case.batch / ours for ours, _ in turns], "images/s")
+        product, operations = products(case, watch.device)
+        turns = watch.rounds(training_step(case), without_kernels(plain_step(case)), product)
+    rated = matrix_name(case.precision, watch.device) in rates
+    rate = step_operations(case.spec, case.size) * case.batch / operations  # of both at equal times
     return Bench(
         machine=machine,
         case=str(case),
         rates=rates,
         parts=parts,
-        step=step,
-        plain=measured([case.batch / plain for _, plain in turns], "images/s"),
-        ratios=measured([plain / ours for ours, plain in turns], "times"),
-        share=share(case, step, rates.get(matrix_name(case.precision, watch.device))),
+        step=measured([case.batch / ours for ours, _, _ in turns], "images/s"),
+        plain=measured([case.batch / plain for _, plain, _ in turns], "images/s"),
+        ratios=measured([plain / ours for ours, plain, _ in turns], "times"),
+        share=statistics.median(rate * of_product / ours for ours, _, of_product in turns) if rated else None,
     )
 
 
@@ -147,11 +153,16 @@ def _works(case: Case, watch: Stopwatch) -> Iterator[tuple[str, Callable[[], Mea
     yield f"loader, {SMALL_SIDE} px, batches of 128", lambda: loader(watch, threads=case.threads)
 
 
-def share(case: Case, step: Measured, product: Measured | None) -> float | None:
-    """The step's multiply-adds a second as a share of the measured product's, by their medians."""
-    if product is None:
-        return None
-    return step_operations(case.spec, case.size) * step.median / (product.median * 1e12)
+def products(case: Case, device: torch.device) -> tuple[Step, float]:
+    """Some products of matrices, to take turns with the step, in its precision; the operations that they have."""
+    in_bf16 = case.precision == "bf16" and has_bf16_units(case.device)  # else they would be emulated
+    work, operations = product(device, torch.bfloat16 if in_bf16 else torch.float32)
+
+    def several() -> None:
+        for _ in range(PRODUCTS):
+            work()
+
+    return several, PRODUCTS * operations
 
 
 def training_step(case: Case) -> Step:

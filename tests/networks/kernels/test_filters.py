@@ -25,6 +25,9 @@ SHAPES = (  # pictures, channels, height, width; out, side of a filter, stride
     ((2, 16, 1, 1), (16, 3, 1)),  # more padding than picture
     ((2, 16, 64, 70), (16, 3, 1)),  # more tiles than are summed at once
     ((40, 16, 3, 3), (16, 3, 1)),  # more pairs of pictures than are summed at once
+    ((2, 64, 56, 56), (64, 3, 1)),  # as photographs have them
+    ((3, 3, 130, 112), (64, 7, 2)),
+    ((2, 128, 57, 50), (256, 3, 2)),
     ((3, 512, 7, 7), (512, 3, 1)),  # more filters than a thread sums alone
     ((70, 256, 28, 28), (1024, 1, 2)),  # more than is packed at once
 )
