@@ -1,12 +1,12 @@
-"""The training step with the fused CPU norms and without, step by step in turns: medians and quartiles.
+"""The training step with the CPU kernels and without, step by step in turns: medians and quartiles.
 
     python benchmarks/kernels.py                  # ResNet-20 at 32 px, batch 128; ResNet-18 at 224 px, batch 32
     python benchmarks/kernels.py --network resnet50 --steps 6
-    python benchmarks/kernels.py --ops            # the norms alone, forward and backward
+    python benchmarks/kernels.py --ops            # the norms alone, pooling, and the gradient of filters
     python benchmarks/kernels.py --apart 5        # beside a bare loop with the default allocator, in 5 turns
 
 Random pictures, bf16 autocast where the processor has bf16 units (--precision), channels-last, SGD. Where kinds
-are measured apart, each is a process of its own: `resnets` has its norms and keeps freed memory, as `resnets
+are measured apart, each is a process of its own: `resnets` has its kernels and keeps freed memory, as `resnets
 train` does, `bare` is the same eager loop with neither.
 """
 
@@ -24,6 +24,7 @@ from torch import nn
 
 from resnets.base.machine import bf16_units_in_words, cores, has_bf16_units, keep_freed_memory
 from resnets.networks import build, kernels
+from resnets.networks.layers import MaxPool2d, conv
 from resnets.training.bench import without_kernels
 from resnets.training.rates import Stopwatch
 from rounds import Comparison, Record, run_rounds, side_of, table
@@ -43,6 +44,20 @@ SHAPES = (
     (32, 256, 56, 56),
     (32, 512, 28, 28),
     (32, 2048, 7, 7),
+)
+POOLED = (32, 64, 112, 112)
+FILTERS = (  # batch, channels, pixels a side; out, side of a filter, stride
+    ((128, 16, 32), (16, 3, 1)),
+    ((128, 64, 8), (64, 3, 1)),
+    ((32, 3, 224), (64, 7, 2)),
+    ((32, 64, 56), (64, 3, 1)),
+    ((32, 128, 28), (128, 3, 1)),
+    ((32, 256, 14), (256, 3, 1)),
+    ((32, 256, 14), (512, 3, 2)),
+    ((32, 512, 7), (512, 3, 1)),
+    ((32, 64, 56), (256, 1, 1)),
+    ((32, 512, 28), (1024, 1, 2)),
+    ((512, 256, 16), (256, 3, 1)),
 )
 
 
@@ -77,10 +92,12 @@ def main() -> None:
         jobs = [about | {"name": name, "steps": options.steps or COUNTED[name]} for name in names]
         compare_apart(jobs, turns=options.apart, out=options.out)
     elif options.ops:
+        dtype, steps = torch.bfloat16 if options.precision == "bf16" else torch.float32, options.steps or 15
         for shape in SHAPES:
-            compare_norms(
-                shape, torch.bfloat16 if options.precision == "bf16" else torch.float32, options.steps or 15
-            )
+            compare_norms(shape, dtype, steps)
+        compare_pools(POOLED, dtype, steps)
+        for shape, filters in FILTERS:
+            compare_filters(shape, filters, dtype, steps)
     else:
         for name in names:
             compare_steps(name, options.precision == "bf16", options.steps or COUNTED[name])
@@ -141,10 +158,8 @@ def alone(side: str, *, name: str, bf16: bool, threads: int, steps: int, **_: in
         return {"rate": watch.rate(stepper(name, network_of(name), bf16), CASES[name][0], "images/s").median}
 
 
-def compare_norms(shape: tuple[int, int, int, int], dtype: torch.dtype, steps: int) -> None:
-    x, residual, grad = (
-        torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last) for _ in range(3)
-    )
+def compare_norms(shape: Sequence[int], dtype: torch.dtype, steps: int) -> None:
+    x, residual, grad = (channels_last(shape, dtype) for _ in range(3))
     x.requires_grad_()
     residual.requires_grad_()
     norm, act = nn.BatchNorm2d(shape[1]), nn.ReLU()
@@ -155,13 +170,53 @@ def compare_norms(shape: tuple[int, int, int, int], dtype: torch.dtype, steps: i
             kernels.norm_act(norm, x, residual=beside, act=act).backward(grad)
             x.grad = residual.grad = None
 
-        plain, fused = in_turns(step, step, steps)
-        megabytes = x.numel() * x.element_size() / 1e6
-        print(
-            f"{name:17} {shape!s:19} {megabytes:5.1f} MB: torch {spread(plain)}, fused {spread(fused)}, "
-            f"{statistics.median(plain) / statistics.median(fused):.2f} times as fast",
-            flush=True,
-        )
+        show(name, x, in_turns(step, step, steps))
+
+
+def compare_pools(shape: Sequence[int], dtype: torch.dtype, steps: int) -> None:
+    x, pool = channels_last(shape, dtype).requires_grad_(), MaxPool2d(3, 2, padding=1)
+    grad = channels_last(pool(x).shape, dtype)
+
+    def step() -> None:
+        pool(x).backward(grad)
+        x.grad = None
+
+    show("max pool", x, in_turns(step, step, steps))
+
+
+def compare_filters(
+    shape: tuple[int, int, int], filters: tuple[int, int, int], dtype: torch.dtype, steps: int
+) -> None:
+    (batch, channels, pixels), (out, side, stride) = shape, filters
+    layer = conv(channels, out, side, stride=stride).to(memory_format=torch.channels_last)
+    x = channels_last((batch, channels, pixels, pixels), dtype)
+
+    def gradient(on: bool) -> Callable[[], None]:
+        with kernels.using(on), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            y = layer(x)
+        grad = channels_last(y.shape, y.dtype)
+
+        def step() -> None:
+            y.backward(grad, retain_graph=True)
+            layer.weight.grad = None
+
+        return step
+
+    show(f"filters {side}x{side}/{stride} to {out}", x, in_turns(gradient(False), gradient(True), steps))
+
+
+def channels_last(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    return torch.randn(tuple(shape)).to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def show(name: str, x: torch.Tensor, times: tuple[list[float], list[float]]) -> None:
+    plain, ours = times
+    megabytes = x.numel() * x.element_size() / 1e6
+    print(
+        f"{name:20} {tuple(x.shape)!s:19} {megabytes:5.1f} MB: torch {spread(plain)}, ours {spread(ours)}, "
+        f"{statistics.median(plain) / statistics.median(ours):.2f} times as fast",
+        flush=True,
+    )
 
 
 def in_turns(plain: Callable[[], None], fused: Callable[[], None], steps: int) -> tuple[list[float], list[float]]:
