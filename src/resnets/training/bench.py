@@ -1,7 +1,6 @@
 """The training step on this machine: its parts, its share of the matrix rate, and a plain loop beside it."""
 
 import platform
-import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -72,8 +71,8 @@ class Bench:
 
     machine: facts, by name. case: the step, in words. rates: of the machine. parts: of a step, in ms.
     step: of `resnets train`, images/s; plain: of a plain loop, in turns with it; ratios: of each turn.
-    share: of the matrix rate that the step reaches, by products in turns with it, since the rate may change within
-    seconds where others share the processor; None where the machine has no such rate.
+    share: of the matrix rate that the step reaches, by the products that took turns with it, since the rate may
+    change within seconds where others share the processor; None where the machine has no such rate.
     """
 
     machine: dict[str, Any]
@@ -125,17 +124,23 @@ def measure(case: Case, *, seconds: float, least: int = LEAST, progress: Progres
         progress(names[-1], len(works) + 1, len(names))
         product, operations = products(case, watch.device)
         turns = watch.rounds(training_step(case), without_kernels(plain_step(case)), product)
-    rated = matrix_name(case.precision, watch.device) in rates
-    rate = step_operations(case.spec, case.size) * case.batch / operations  # of both at equal times
+    step = measured([case.batch / ours for ours, _, _ in turns], "images/s")
+    name = matrix_name(case.precision, watch.device)
+    share = None
+    if name in rates:
+        rates[f"{name}, in turns"] = measured(
+            [operations / 1e12 / of_product for *_, of_product in turns], "TFLOP/s"
+        )
+        share = step_operations(case.spec, case.size) * step.median / (rates[f"{name}, in turns"].median * 1e12)
     return Bench(
         machine=machine,
         case=str(case),
         rates=rates,
         parts=parts,
-        step=measured([case.batch / ours for ours, _, _ in turns], "images/s"),
+        step=step,
         plain=measured([case.batch / plain for _, plain, _ in turns], "images/s"),
         ratios=measured([plain / ours for ours, plain, _ in turns], "times"),
-        share=statistics.median(rate * of_product / ours for ours, _, of_product in turns) if rated else None,
+        share=share,
     )
 
 
