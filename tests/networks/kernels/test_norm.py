@@ -1,7 +1,6 @@
 """The fused norm against PyTorch's own steps: values, gradients, running statistics, and when it stands back."""
 
 import copy
-from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -10,6 +9,8 @@ from torch import Tensor, nn
 
 from resnets.base.errors import UsageError
 from resnets.networks import build, kernels
+
+pytestmark = pytest.mark.usefixtures("fused")
 
 SHAPES = (
     (2, 16, 8, 8),
@@ -23,15 +24,6 @@ SHAPES = (
     (2, 1, 3, 3),
 )
 KINDS = (*product((False, True), (None, nn.ReLU())), (False, nn.Hardswish()))  # whether a residual is added; act
-
-
-@pytest.fixture(autouse=True)
-def fused() -> Iterator[None]:
-    can, reason = kernels.available("cpu", torch.float32)
-    if not can:
-        pytest.skip(f"no fused kernels here: {reason}")
-    with kernels.using(True):
-        yield
 
 
 def channels_last(

@@ -1,7 +1,5 @@
 """Max pooling by the kernel against PyTorch's: the same values, and gradients that are rounded less often."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,6 +7,8 @@ from torch import Tensor, nn
 from resnets.base.errors import UsageError
 from resnets.networks import kernels
 from resnets.networks.layers import MaxPool2d
+
+pytestmark = pytest.mark.usefixtures("fused")
 
 POOLS = (
     {"kernel_size": 3, "stride": 2, "padding": 1},
@@ -20,15 +20,6 @@ POOLS = (
     {"kernel_size": 5, "stride": 2, "padding": 2},
 )
 SHAPES = ((2, 64, 8, 8), (3, 3, 7, 9), (1, 130, 5, 6), (2, 16, 3, 2), (1, 64, 33, 31))
-
-
-@pytest.fixture(autouse=True)
-def fused() -> Iterator[None]:
-    can, reason = kernels.available("cpu", torch.float32)
-    if not can:
-        pytest.skip(f"no fused kernels here: {reason}")
-    with kernels.using(True):
-        yield
 
 
 def step(pool: nn.MaxPool2d, x: Tensor, *, on: bool) -> tuple[Tensor, Tensor]:
