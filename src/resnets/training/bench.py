@@ -122,16 +122,15 @@ def measure(case: Case, *, seconds: float, least: int = LEAST, progress: Progres
         progress(names[-2], len(works), len(names))
         parts = step_parts(case, watch)
         progress(names[-1], len(works) + 1, len(names))
-        product, operations = products(case, watch.device)
-        turns = watch.rounds(training_step(case), without_kernels(plain_step(case)), product)
+        several, operations = products(case, watch.device)
+        turns = watch.rounds(training_step(case), without_kernels(plain_step(case)), several)
     step = measured([case.batch / ours for ours, _, _ in turns], "images/s")
     name = matrix_name(case.precision, watch.device)
     share = None
     if name in rates:
-        rates[f"{name}, in turns"] = measured(
-            [operations / 1e12 / of_product for *_, of_product in turns], "TFLOP/s"
-        )
-        share = step_operations(case.spec, case.size) * step.median / (rates[f"{name}, in turns"].median * 1e12)
+        rate = measured([operations / 1e12 / of_products for *_, of_products in turns], "TFLOP/s")
+        rates[f"{name}, in turns"] = rate
+        share = step_operations(case.spec, case.size) * step.median / (rate.median * 1e12)
     return Bench(
         machine=machine,
         case=str(case),

@@ -1,10 +1,10 @@
 """Faster CPU steps. For training: batch norm, the residual's sum and the activation in one pass, and its gradient;
-and the gradient of a convolution's filters on bf16 matrix units.
+max pooling; and the gradient of a convolution's filters on bf16 matrix units.
 
-PyTorch runs the three one after the other, each with its own trip through memory. `norm_act` gives the same values
-and gradients, and takes PyTorch's own steps wherever the kernels cannot run; `convolve` says where it cannot. They
-are off until `use(True)`: a run records which kernels made its bits. For inference `convolution` has the same with
-the norm inside a convolution.
+PyTorch runs a norm, a sum and an activation one after the other, each with its own trip through memory. `norm_act`
+gives the same values and gradients, and takes PyTorch's own steps wherever the kernels cannot run; `convolve` and
+`max_pool` give None there. They are off until `use(True)`: a run records which kernels made its bits. For
+inference `convolution` has the norm inside a convolution.
 """
 
 from resnets.networks.kernels.filters import convolve
