@@ -9,6 +9,7 @@
 // With a stride of 2, x is packed as planes of even and odd rows and columns, in which every tap is such a shift.
 // Where x has few channels (a stem), those of a row of taps stand side by side in each place.
 
+#include "bf16.h"
 #include "threads.h"
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__linux__) && __has_include(<amxtileintrin.h>)
@@ -20,15 +21,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <new>
 #include <vector>
 
 #define AMX __attribute__((target("amx-tile,amx-bf16")))
 
 namespace {
-
-using bf16 = uint16_t;
 
 constexpr int64_t LANES = 16;                     // channels, or places, of a tile
 constexpr int64_t PLACE = 2 * LANES;              // bf16 of a place: 16 channels of two pictures

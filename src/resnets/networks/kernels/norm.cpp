@@ -18,6 +18,7 @@
 #error "error: a bfloat16 in an even place must be the lower half of its word"
 #endif
 
+#include "bf16.h"
 #include "threads.h"
 
 namespace {
@@ -33,7 +34,6 @@ constexpr int STEP = 2 * LANES;  // elements that are worked on together
 typedef float Vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
 typedef uint32_t Words __attribute__((vector_size(LANES * 4)));
-using bf16 = uint16_t;
 
 enum Act { NONE, RELU, HARDSWISH };  // as `norm.py` numbers them
 
@@ -245,14 +245,6 @@ template <class T, class F> void sums(const Walk& walk, double* a, double* b, co
 }
 
 // ---- forward -------------------------------------------------------------------------------------------------------
-
-template <class T> float as_float(T value) {
-    if constexpr (std::is_same_v<T, float>) return value;
-    const uint32_t word = (uint32_t)value << 16;
-    float f;
-    std::memcpy(&f, &word, sizeof f);
-    return f;
-}
 
 // Mean and biased variance of each channel.
 template <class T> void statistics(const Walk& walk, const T* x, double* mean, double* variance) {

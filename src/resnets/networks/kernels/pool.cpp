@@ -5,11 +5,10 @@
 #include <cstring>
 #include <limits>
 
+#include "bf16.h"
 #include "threads.h"
 
 namespace {
-
-using bf16 = uint16_t;
 
 constexpr int64_t TOGETHER = 64;  // channels whose values stay in registers
 
@@ -17,13 +16,6 @@ struct Shape {  // as `pool.py` gives it
     int64_t pictures, height, width, channels, side, stride, padding, out_height, out_width;
 };
 
-INLINE float as_float(float value) { return value; }
-INLINE float as_float(bf16 value) {
-    const uint32_t word = (uint32_t)value << 16;
-    float f;
-    std::memcpy(&f, &word, sizeof f);
-    return f;
-}
 INLINE void put(float* to, float value) { *to = value; }
 INLINE void put(bf16* to, float value) {  // to the nearest, ties to even; NaN stays NaN
     uint32_t word;
