@@ -37,11 +37,13 @@ POINTER, INT, LONG, DOUBLE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctyp
 class Kernels:
     """The loaded functions, and what they are, for the plan line.
 
-    step: how many elements the norms take at a time. matrix_units: whether `filter_gradient` can run.
+    step: how many elements the norms take at a time. matrix_units: whether the convolutions can run.
     """
 
     norm_forward: "ctypes._NamedFuncPointer"
     norm_backward: "ctypes._NamedFuncPointer"
+    convolve: "ctypes._NamedFuncPointer"
+    input_gradient: "ctypes._NamedFuncPointer"
     filter_gradient: "ctypes._NamedFuncPointer"
     pool_forward: "ctypes._NamedFuncPointer"
     pool_backward: "ctypes._NamedFuncPointer"
@@ -53,6 +55,8 @@ class Kernels:
 ARGUMENTS = {  # as the sources have them at their ends
     "norm_forward": (INT, INT, LONG, LONG, INT, INT, DOUBLE, DOUBLE, *[POINTER] * 9),
     "norm_backward": (INT, INT, LONG, LONG, INT, INT, *[POINTER] * 10),
+    "convolve": (INT, *[POINTER] * 4),
+    "input_gradient": (INT, *[POINTER] * 4),
     "filter_gradient": (INT, *[POINTER] * 4),
     "pool_forward": (INT, INT, *[POINTER] * 4),
     "pool_backward": (INT, INT, *[POINTER] * 4),

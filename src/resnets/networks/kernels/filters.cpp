@@ -9,50 +9,24 @@
 // With a stride of 2, x is packed as planes of even and odd rows and columns, in which every tap is such a shift.
 // Where x has few channels (a stem), those of a row of taps stand side by side in each place.
 
-#include "bf16.h"
-#include "threads.h"
+#include "tiles.h"
 
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__linux__) && __has_include(<amxtileintrin.h>)
+#ifdef HAS_TILES
 
-#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
-#include <new>
 #include <vector>
-
-#define AMX __attribute__((target("amx-tile,amx-bf16")))
 
 namespace {
 
-constexpr int64_t LANES = 16;                     // channels, or places, of a tile
-constexpr int64_t PLACE = 2 * LANES;              // bf16 of a place: 16 channels of two pictures
-constexpr int64_t TILE = LANES * PLACE;           // bf16 of a tile
-constexpr int64_t SUMS = LANES * LANES;           // floats of a tile of sums
-constexpr int64_t ROW = 64;                       // bytes of a tile's row
+constexpr int64_t PLACE = PAIRED;                 // bf16 of a place: 16 channels of two pictures
 constexpr int64_t ALONE_MOST = 16 << 20;          // bytes of sums, of all threads, up to which each has its own
 constexpr int64_t NEAR = 1 << 20;                 // bytes that stay in the second level cache
 constexpr int64_t PACKED_MOST = 32 << 20;         // bytes that are packed at a time where threads share them
 constexpr int64_t TILES_LEAST = 32;               // of places that are summed before the sums are put away
 constexpr int64_t TILES_ALONE = 64;               // the same where each thread has its own sums
-
-INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-template <class T> struct Buffer {  // aligned for tiles
-    T* at;
-    explicit Buffer(int64_t count) : at(static_cast<T*>(std::aligned_alloc(64, ceil_div(count * sizeof(T), 64) * 64))) {
-        if (!at) throw std::bad_alloc();
-    }
-    Buffer(Buffer&& other) : at(other.at) { other.at = nullptr; }
-    ~Buffer() { std::free(at); }
-};
-
-struct Shape {  // as `filters.py` gives it
-    int64_t pictures, height, width, channels, out, rows, columns, stride, padding, out_height, out_width;
-};
 
 // How a convolution is packed. Counts of packed elements are in bf16.
 struct Layout : Shape {
@@ -97,13 +71,6 @@ struct Layout : Shape {
 
 // ---- packing ---------------------------------------------------------------------------------------------------------
 
-// 16 channels of a place, each beside the other picture's; `other` is null where the last pair is one picture.
-INLINE __m512i zipped(const bf16* one, const bf16* other) {
-    const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)one));
-    if (!other) return low;
-    const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)other));
-    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
-}
 INLINE __mmask16 first(int64_t count) { return count >= LANES ? 0xffff : (__mmask16)((1 << count) - 1); }
 
 struct Pictures {
@@ -154,28 +121,6 @@ void pack_x(const Layout& of, const bf16* all, int64_t pair, bf16* to) {
             }
 }
 
-INLINE void transpose(__m512i* v) {  // 16 by 16 words
-    __m512i t[16];
-    for (int i = 0; i < 8; ++i) {
-        t[2 * i] = _mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) {
-        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int i = 0; i < 4; ++i)
-        for (int half = 0; half < 16; half += 8) {
-            t[half + i] = _mm512_shuffle_i32x4(v[half + i], v[half + 4 + i], 0x88);
-            t[half + 4 + i] = _mm512_shuffle_i32x4(v[half + i], v[half + 4 + i], 0xdd);
-        }
-    for (int i = 0; i < 8; ++i) {
-        v[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
-        v[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
-    }
-}
 void pack_grad(const Layout& of, const bf16* all, int64_t pair, bf16* to, int64_t panel) {  // panel: of 16 channels
     const Pictures grad(all, of.out_height * of.out_width * of.out, pair, of.pictures);
     int64_t h = 0, w = 0;
@@ -215,15 +160,6 @@ struct Packed {
 };
 
 // ---- multiplying -----------------------------------------------------------------------------------------------------
-
-struct alignas(64) TileConfig {
-    uint8_t palette = 1, start = 0, reserved[14] = {};
-    uint16_t bytes[16] = {};
-    uint8_t rows[16] = {};
-    TileConfig() {
-        for (int i = 0; i < 8; ++i) bytes[i] = ROW, rows[i] = LANES;
-    }
-};
 
 struct Run {  // of tiles that are summed: in `pairs` pairs of pictures, `tiles` in each
     int64_t pairs, tiles, x_step, grad_step;
@@ -370,10 +306,7 @@ int matrix_units() {
 
 // x, grad: bf16, channels last. to_weight: float, as the filters lie in channels-last memory.
 void filter_gradient(int threads, const int64_t* numbers, const void* x, const void* grad, float* to_weight) {
-    Shape shape;
-    static_assert(sizeof shape == 11 * sizeof(int64_t));
-    std::memcpy(&shape, numbers, sizeof shape);
-    const Layout of(shape);
+    const Layout of(shape_of(numbers));
     const std::vector<Part> parts = parts_of(of);
     const int64_t of_block = (int64_t)parts.size() * SUMS, bytes = of.out / LANES * of_block * (int64_t)sizeof(float);
     const int64_t workers = std::min<int64_t>(threads, of.pairs);

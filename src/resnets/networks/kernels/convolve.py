@@ -1,5 +1,6 @@
-"""A convolution whose filters' gradient is computed by `filters.cpp`, on a processor with bf16 matrix units."""
+"""Convolutions and their gradients on bf16 matrix units: `convolve.cpp` and `filters.cpp`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,14 +17,14 @@ TILES_MOST = 32  # of 16 places: a row of places that are no picture any more
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
     """conv(x) under bf16 autocast, to be differentiated; None where another must compute it.
 
-    (B, C, H, W) -> (B, O, H/s, W/s). The values and the gradient of x are torch's; the filters' gradient is summed
-    in float32 and stays so, where torch rounds it to bfloat16.
+    (B, C, H, W) -> (B, O, H/s, W/s). Values and the gradient of x are summed in float32 and rounded to bfloat16,
+    as torch's are; the filters' gradient stays float32, where torch rounds it too.
     """
     kernels = kernels_for(x)
     if kernels is None or not kernels.matrix_units or not (_autocasts() and _suits(conv, x)):
         return None
     x = x.to(torch.bfloat16)
-    y: Tensor = _Convolve.apply(x, conv.weight, (kernels, *conv.stride, *conv.padding))  # type: ignore[no-untyped-call]
+    y: Tensor = _Convolve.apply(x, conv.weight, (kernels, conv.stride[0], conv.padding[0]))  # type: ignore[no-untyped-call]
     return y
 
 
@@ -46,7 +47,7 @@ def _suits(conv: nn.Conv2d, x: Tensor) -> bool:
         and conv.stride in ((1, 1), (2, 2))
         and conv.padding_mode == "zeros"
         and not isinstance(conv.padding, str)
-        and conv.padding[0] == conv.padding[1]
+        and conv.padding[0] == conv.padding[1] < min(rows, columns)
         and conv.out_channels % LANES == 0
         and (channels % LANES == 0 or channels * columns <= NARROW_MOST)
         and x.shape[1] == channels
@@ -58,43 +59,45 @@ class _Convolve(torch.autograd.Function):
     """Saved for the gradient: x and the filters, both in bfloat16."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, options: tuple[Any, ...]) -> Tensor:
-        kernels, *stride, down, across = options
+    def forward(ctx: Any, x: Tensor, weight: Tensor, options: tuple[Kernels, int, int]) -> Tensor:
         rounded = weight.to(torch.bfloat16)
         ctx.save_for_backward(x, rounded)
-        ctx.kernels, ctx.stride, ctx.padding = kernels, stride, [down, across]
-        return torch.conv2d(x, rounded, None, stride, [down, across])
+        ctx.options = options
+        kernels, stride, padding = options
+        sides = zip(x.shape[2:], weight.shape[2:], strict=True)
+        places = [(side + 2 * padding - filters) // stride + 1 for side, filters in sides]
+        y = torch.empty((len(x), len(weight), *places), dtype=x.dtype, memory_format=torch.channels_last)
+        kernels.convolve(*_about(x, y, weight.shape, stride, padding), *map(address, (x, rounded, y)))
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
         x, rounded = ctx.saved_tensors
+        kernels, stride, padding = ctx.options
         grad = grad.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+        about = _about(x, grad, rounded.shape, stride, padding)
         to_x, to_weight = None, None
-        if ctx.needs_input_grad[0]:
-            to_x, _, _ = torch.ops.aten.convolution_backward(
-                grad, x, rounded, None, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, [True, False, False]
-            )
+        if ctx.needs_input_grad[0] and x.shape[1] % LANES == 0:
+            to_x = torch.empty_like(x, memory_format=torch.channels_last)
+            kernels.input_gradient(*about, *map(address, (grad, rounded, to_x)))
+        elif ctx.needs_input_grad[0]:
+            same = (rounded, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, False, False])
+            to_x, _, _ = torch.ops.aten.convolution_backward(grad, x, *same)
         if ctx.needs_input_grad[1]:
-            to_weight = filter_gradient(ctx.kernels, x, grad, rounded.shape, ctx.stride[0], ctx.padding[0])
+            to_weight = torch.empty_like(rounded, dtype=torch.float32)
+            kernels.filter_gradient(*about, *map(address, (x, grad, to_weight)))
         return to_x, to_weight, None
 
 
-def filter_gradient(
-    kernels: Kernels, x: Tensor, grad: Tensor, shape: torch.Size, stride: int, padding: int
-) -> Tensor:
-    """float32 (O, C, k, k), channels last, for filters over x (B, C, H, W); grad: (B, O, H/s, W/s). Both bf16."""
-    out, channels, rows, columns = shape
-    to_weight = torch.empty(tuple(shape), memory_format=torch.channels_last)
-    (pictures, _, *places), (_, _, *out_places) = x.shape, grad.shape
+def _about(x: Tensor, y: Tensor, filters: Sequence[int], stride: int, padding: int) -> tuple[int, Any]:
+    """The number of threads, and the convolution as `Shape` of tiles.h has it."""
+    (pictures, channels, *places), (_, out, *out_places), (_, _, rows, columns) = x.shape, y.shape, filters
     if (rows, columns, stride, padding) == (1, 1, 1, 0):  # places are alike, wherever they are
         pictures, *places = _rearranged(x.numel() // channels, (pictures, *places))
         out_places = places
     numbers = (pictures, *places, channels, out, rows, columns, stride, padding, *out_places)
-    kernels.filter_gradient(
-        torch.get_num_threads(), (LONG * len(numbers))(*numbers), *map(address, (x, grad, to_weight))
-    )
-    return to_weight
+    return torch.get_num_threads(), (LONG * len(numbers))(*numbers)
 
 
 def _rearranged(places: int, as_they_are: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The gradient of filters on matrix units against float64, and when the convolution is left to PyTorch."""
+"""Convolutions on matrix units and their gradients against float64, and when they are left to PyTorch."""
 
 from collections.abc import Callable, Iterator
 
@@ -30,6 +30,10 @@ SHAPES = (  # pictures, channels, height, width; out, side of a filter, stride
     ((2, 128, 57, 50), (256, 3, 2)),
     ((3, 512, 7, 7), (512, 3, 1)),  # more filters than a thread sums alone
     ((70, 256, 28, 28), (1024, 1, 2)),  # more than is packed at once
+    ((80, 32, 5, 5), (32, 3, 1)),  # small maps of 16 pictures and their multiples
+    ((160, 64, 4, 3), (48, 3, 2)),
+    ((32, 32, 9, 8), (32, 4, 1)),  # even sides of filters
+    ((6, 32, 9, 10), (32, 2, 2)),
 )
 
 
@@ -75,29 +79,41 @@ def is_ours(y: Tensor) -> bool:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize(("shape", "filters"), SHAPES, ids=str)
-def test_the_filters_gradient_is_that_of_float64(
+def test_values_and_both_gradients_are_those_of_float64(
     shape: tuple[int, ...], filters: tuple[int, int, int], threads: int
 ) -> None:
     torch.set_num_threads(threads)
     module, x = module_for(shape, filters), rounded(shape, 0)
-    y, weight, _ = step(module, x)
+    y, to_weight, to_x = step(module, x)
     assert is_ours(y)
-    exact = torch.nn.grad.conv2d_weight(
-        x.double(), tuple(module.weight.shape), rounded(tuple(y.shape), 2).double(), filters[2], module.padding
-    )
-    assert weight.dtype == torch.float32
-    torch.testing.assert_close(weight.double(), exact, rtol=1e-5, atol=1e-6 * float(exact.abs().max()))
+    about = {"stride": filters[2], "padding": module.padding}
+    weight, grad = module.weight.detach().double(), rounded(tuple(y.shape), 2).double()
+    close_to_bf16(y, torch.conv2d(x.double(), weight, **about))
+    close_to_bf16(to_x, torch.nn.grad.conv2d_input(x.shape, weight, grad, **about))
+    exact = torch.nn.grad.conv2d_weight(x.double(), weight.shape, grad, **about)
+    assert to_weight.dtype == torch.float32
+    torch.testing.assert_close(to_weight.double(), exact, rtol=1e-5, atol=1e-6 * float(exact.abs().max()))
 
 
-def test_values_and_the_gradient_of_the_pictures_are_torchs_bit_for_bit() -> None:
-    module, x = module_for((4, 32, 9, 9), (48, 3, 2)), rounded((4, 32, 9, 9), 0)
-    ours = step(module, x)
-    with kernels.using(False):
-        torchs = step(module, x)
-    assert is_ours(ours[0])
-    assert not is_ours(torchs[0])
-    assert torch.equal(ours[0], torchs[0])
-    assert torch.equal(ours[2], torchs[2])
+def close_to_bf16(ours: Tensor, exact: Tensor) -> None:
+    """Within half a unit in the last place of bfloat16, and what float32 sums lose."""
+    torch.testing.assert_close(ours.double(), exact, rtol=2**-8, atol=1e-6 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 7, 7), (80, 64, 4, 4), (10, 16, 9, 9)], ids=str)
+def test_values_and_gradients_have_the_same_bits_at_any_number_of_threads_and_pictures(
+    shape: tuple[int, ...],
+) -> None:
+    module, x = module_for(shape, (32, 3, 1)), rounded(shape, 0)
+    whole = None
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        y, _, to_x = step(module, x)
+        whole = whole or (y, to_x)
+        assert torch.equal(y, whole[0])
+        assert torch.equal(to_x, whole[1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(module(x[:3]), whole[0][:3])
 
 
 def test_the_filters_gradient_is_nearer_to_the_truth_than_torchs() -> None:
@@ -117,12 +133,17 @@ def test_the_same_step_gives_the_same_bits() -> None:
     assert torch.equal(first, second)
 
 
-def test_a_value_that_is_no_number_is_not_hidden() -> None:
-    module, x = module_for((2, 16, 5, 5), (16, 3, 1)), rounded((2, 16, 5, 5), 0)
+@pytest.mark.parametrize("channels", [16, 32])
+def test_a_value_that_is_no_number_is_not_hidden_and_stays_in_its_picture(channels: int) -> None:
+    module, x = module_for((2, channels, 7, 7), (16, 3, 1)), rounded((2, channels, 7, 7), 0)
     x[0, 3, 2, 2] = float("nan")
-    weight = step(module, x)[1]
-    assert weight[:, 3].isnan().all()
-    assert not weight[:, 4].isnan().any()
+    y, to_weight, to_x = step(module, x)
+    assert y[0, :, 1:4, 1:4].isnan().all()
+    assert not y[0, :, 5:].isnan().any()
+    assert not y[1].isnan().any()
+    assert to_weight[:, 3].isnan().all()
+    assert not to_weight[:, 4].isnan().any()
+    assert not to_x.isnan().any()
 
 
 def changed(change: Callable[[nn.Conv2d], object]) -> nn.Conv2d:

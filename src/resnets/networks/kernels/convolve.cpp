@@ -1,0 +1,230 @@
+// A convolution's values, and the gradient of its input, on bf16 matrix units (AMX): summed in float, rounded to bf16.
+// `convolve_plan.h` says which products they are made of; here they are packed for, computed and stored.
+
+#include "convolve_plan.h"
+
+#ifdef HAS_TILES
+
+namespace {
+
+using namespace convolution;
+
+constexpr int64_t FAR = 16 << 20;  // bytes of y that leave the caches before they are read again
+
+// ---- packing ---------------------------------------------------------------------------------------------------------
+
+void pack_row(const Plan& plan, const bf16* row, int64_t across, bf16* to) {
+    int64_t begin = 0, end = plan.line;
+    while (begin < end && plan.step * begin + across < plan.left) ++begin;
+    while (end > begin && plan.step * (end - 1) + across - plan.left >= plan.width) --end;
+    const int64_t blocks = plan.blocks(), of_block = plan.places * PAIRED, of_place = plan.together * PAIRED;
+    const bf16* from = row + (plan.step * begin + across - plan.left) * plan.channels;
+    const int64_t next = plan.step * plan.channels;
+    to += begin * of_place;
+    for (int64_t c = begin; c < end; ++c, from += next, to += of_place)
+        for (int64_t block = 0; block < blocks; ++block)
+            _mm512_store_si512(to + block * of_block, _mm512_loadu_si512(from + block * PAIRED));
+}
+void pack(const Plan& plan, const bf16* a, bf16* to) {  // a picture; what is padding stays zero
+    for (int64_t plane = 0; plane < plan.planes_down * plan.planes_across; ++plane, to += plan.plane)
+        for (int64_t r = 0; r < plan.lines; ++r) {
+            const int64_t h = plan.step * r + plane / plan.planes_across - plan.top;
+            if (h < 0 || h >= plan.height) continue;
+            const bf16* row = a + h * plan.width * plan.channels;
+            bf16* at = to + r * plan.line * plan.together * plan.place;
+            if (plan.narrow)
+                std::memcpy(at + plan.left * plan.channels, row, plan.width * plan.channels * sizeof(bf16));
+            else
+                pack_row(plan, row, plane % plan.planes_across, at);
+        }
+}
+
+// The filters as [16 channels of y][step][pair of channels of a][channel of y][channel of a].
+void pack_filters(const Plan& plan, const Part& part, const bf16* filters, int64_t block, bf16* to) {
+    const int64_t taps = plan.filter_rows * plan.filter_columns;
+    const int64_t of_a = plan.turned ? taps * plan.out : 1, of_y = plan.turned ? 1 : taps * plan.channels;
+    for (const Step& step : part.steps) {
+        const auto start = [&](int64_t tap, int64_t channel) {
+            const Tap& at = step.run->taps[tap];
+            return filters + (at.row * plan.filter_columns + at.column) * (plan.turned ? plan.out : plan.channels) +
+                   channel * of_a + block * LANES * of_y;
+        };
+        if (plan.narrow) {
+            for (int64_t k = 0; k < PAIRED; ++k) {
+                const int64_t beside = step.block * PAIRED + k, tap = beside / plan.channels;
+                const bool there = tap < (int64_t)step.run->taps.size();
+                const bf16* from = there ? start(tap, beside % plan.channels) : nullptr;
+                for (int64_t n = 0; n < LANES; ++n) to[k / 2 * PAIRED + 2 * n + k % 2] = there ? from[n * of_y] : 0;
+            }
+        } else {
+            const bf16* from = start(0, step.block * PAIRED);
+            __m512i v[LANES];
+            for (int64_t i = 0; i < LANES; ++i)
+                v[i] = plan.turned ? zipped(from + 2 * i * of_a, from + (2 * i + 1) * of_a)
+                                   : _mm512_loadu_si512(from + i * of_y);
+            if (!plan.turned) transpose(v);
+            for (int64_t i = 0; i < LANES; ++i) _mm512_store_si512(to + i * PAIRED, v[i]);
+        }
+        to += TILE;
+    }
+}
+
+// ---- multiplying -----------------------------------------------------------------------------------------------------
+
+// Sums that are still to be rounded and stored. That is done while the next ones are multiplied, so that matrix units
+// need not wait for it.
+struct Rest {
+    const float* sums = nullptr;                        // rows of one tile, or of two that stand side by side
+    const int64_t *where = nullptr, *where_end = nullptr;  // in y, of each row
+    bf16* y = nullptr;
+    bool wide = false;
+    bool far = false;  // y is too large for the caches: past them
+
+    INLINE void store(int64_t count) {
+        for (const int64_t* end = std::min(where_end, where + count); where < end; ++where) {
+            const int64_t at = *where;
+            const __m512 low = _mm512_load_ps(sums);
+            if (!wide) {
+                if (at >= 0) _mm256_storeu_si256((__m256i*)(y + at), (__m256i)_mm512_cvtneps_pbh(low));
+                sums += LANES;
+                continue;
+            }
+            const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(sums + LANES), low);
+            sums += 2 * LANES;
+            if (at >= 0) far ? _mm512_stream_si512((__m512i*)(y + at), both) : _mm512_storeu_si512(y + at, both);
+        }
+    }
+};
+
+// M tiles of places, at a and below, by N tiles of y's channels, `panel` bf16 from each other; sums: M by N tiles.
+template <int M, int N>
+AMX void multiply(const std::vector<Product>& products, int64_t bytes, const bf16* a, const bf16* below, const bf16* b,
+                  int64_t panel, float* sums, Rest rest) {
+    const int64_t each = ceil_div(rest.where_end - rest.where, std::max<int64_t>((int64_t)products.size(), 1));
+    _tile_zero(0);
+    if (N > 1) _tile_zero(1);
+    if (M > 1) _tile_zero(2);
+    if (M > 1 && N > 1) _tile_zero(3);
+    for (const Product& product : products) {
+        const bf16* filters = b + product.b;
+        _tile_loadd(6, filters, ROW);
+        _tile_loadd(4, a + product.a, bytes);
+        _tile_dpbf16ps(0, 4, 6);
+        if (N > 1) {
+            _tile_loadd(7, filters + panel, ROW);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+        if (M > 1) {
+            _tile_loadd(5, below + product.a, bytes);
+            _tile_dpbf16ps(2, 5, 6);
+            if (N > 1) _tile_dpbf16ps(3, 5, 7);
+        }
+        rest.store(each);
+    }
+    rest.store(2 * LANES);
+    _tile_stored(0, sums, N * ROW);
+    if (N > 1) _tile_stored(1, sums + LANES, N * ROW);
+    if (M > 1) _tile_stored(2, sums + N * SUMS, N * ROW);
+    if (M > 1 && N > 1) _tile_stored(3, sums + N * SUMS + LANES, N * ROW);
+}
+
+struct Worker {  // a thread
+    const Plan& plan;
+    const std::vector<Buffer<bf16>>& filters;  // of each part
+    const bool far;
+    alignas(64) float sums[2][4 * SUMS];  // those that are multiplied, and those that are stored
+    int which = 0;
+    Rest rest;
+
+    // Two tiles of places, or the last one, of two blocks of y's channels, or of the last one.
+    template <int M, int N> void compute(const Part& part, const bf16* a, const bf16* b, size_t tile, bf16* y) {
+        const Tile &one = part.tiles[tile], &other = part.tiles[tile + M - 1];
+        const auto& products = part.products[one.kind == other.kind ? one.kind : 0];
+        which ^= 1;
+        multiply<M, N>(products, plan.place * sizeof(bf16), a + one.place * plan.place, a + other.place * plan.place, b,
+                       part.panel(), sums[which], rest);
+        const int64_t* where = &part.where[tile * LANES];
+        rest = {sums[which], where, where + M * LANES, y, N > 1, far};
+    }
+    void compute(const Part& part, const bf16* a, const bf16* b, size_t tile, int64_t block, bf16* y) {
+        b += block * part.panel(), y += block * LANES;
+        const bool wide = plan.blocks_out() - block > 1;
+        if (part.tiles.size() - tile > 1)
+            wide ? compute<2, 2>(part, a, b, tile, y) : compute<2, 1>(part, a, b, tile, y);
+        else
+            wide ? compute<1, 2>(part, a, b, tile, y) : compute<1, 1>(part, a, b, tile, y);
+    }
+
+    // Groups that are packed behind one another. Few filters stay near while places pass; else places stay.
+    void compute(int64_t groups, const bf16* a, bf16* y) {
+        for (size_t i = 0; i < plan.parts.size(); ++i) {
+            const Part& part = plan.parts[i];
+            const bool few = plan.blocks_out() * part.panel() * (int64_t)sizeof(bf16) <= NEAR;
+            const int64_t outer = few ? plan.blocks_out() : 2;
+            for (int64_t first = 0; first < plan.blocks_out(); first += outer)
+                for (int64_t group = 0; group < groups; ++group)
+                    for (size_t tile = 0; tile < part.tiles.size(); tile += 2)
+                        for (int64_t block = first; block < std::min(first + outer, plan.blocks_out()); block += 2)
+                            compute(part, a + group * plan.group, filters[i].at, tile, block,
+                                    y + group * plan.together * plan.of_y());
+        }
+    }
+
+    AMX void run(const bf16* a, bf16* y, int64_t begin, int64_t end) {  // groups
+        const int64_t bytes = plan.group * (int64_t)sizeof(bf16), together = plan.together;
+        const int64_t most = std::clamp<int64_t>(NEAR / bytes, 1, end - begin);
+        Buffer<bf16> packed(plan.direct ? 0 : most * plan.group);
+        if (!plan.direct) std::memset(packed.at, 0, most * bytes);
+        const TileConfig config;
+        _tile_loadconfig(&config);
+        for (int64_t first = begin; first < end; first += most) {
+            const int64_t groups = std::min(most, end - first);
+            const bf16* from = a + first * together * plan.of_a();
+            for (int64_t i = 0; i < groups * together && !plan.direct; ++i)
+                pack(plan, from + i * plan.of_a(), packed.at + i / together * plan.group + i % together * PAIRED);
+            compute(groups, plan.direct ? from : packed.at, y + first * together * plan.of_y());
+        }
+        rest.store(2 * LANES);
+        _tile_release();
+        _mm_sfence();  // what went past the caches is there for other threads
+    }
+};
+
+void compute(const Plan& plan, int threads, const bf16* a, const bf16* filters, bf16* y) {
+    std::vector<Buffer<bf16>> packed;
+    for (const Part& part : plan.parts) {
+        packed.emplace_back(plan.blocks_out() * part.panel());
+        share(threads, plan.blocks_out(), [&](int64_t from, int64_t to) {
+            for (int64_t block = from; block < to; ++block)
+                pack_filters(plan, part, filters, block, packed.back().at + block * part.panel());
+        });
+    }
+    const bool far = plan.pictures * plan.of_y() * (int64_t)sizeof(bf16) >= FAR && plan.out % PAIRED == 0 &&
+                     (uintptr_t)y % ROW == 0;
+    share(threads, plan.groups(),
+          [&](int64_t from, int64_t to) { Worker{plan, packed, far}.run(a, y, from, to); });
+}
+
+}  // namespace
+
+extern "C" {
+
+// x, filters, y: bf16, channels last.
+void convolve(int threads, const int64_t* numbers, const void* x, const void* filters, void* y) {
+    compute(*plan_of(numbers, false, threads), threads, (const bf16*)x, (const bf16*)filters, (bf16*)y);
+}
+
+// grad, filters, to_x: bf16, channels last.
+void input_gradient(int threads, const int64_t* numbers, const void* grad, const void* filters, void* to_x) {
+    compute(*plan_of(numbers, true, threads), threads, (const bf16*)grad, (const bf16*)filters, (bf16*)to_x);
+}
+}
+
+#else
+
+extern "C" {
+void convolve(int, const int64_t*, const void*, const void*, void*) {}
+void input_gradient(int, const int64_t*, const void*, const void*, void*) {}
+}
+
+#endif
