@@ -100,6 +100,30 @@ INLINE void store(bf16* p, Pair v) {
     std::memcpy(p, &words, sizeof words);
 }
 
+// Past the caches, where a store of the whole step can; p is a multiple of 64 bytes.
+INLINE void store_far(float* p, Pair v) {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(p, (__m512)v.a), _mm512_stream_ps(p + LANES, (__m512)v.b);
+#else
+    store(p, v);
+#endif
+}
+INLINE void store_far(bf16* p, Pair v) {
+#if defined(__AVX512F__)
+    bf16 whole[STEP];
+    store(whole, v);
+    _mm512_stream_si512((__m512i*)p, _mm512_loadu_si512(whole));
+#else
+    store(p, v);
+#endif
+}
+INLINE bool can_go_far(const void* p) { return (uintptr_t)p % 64 == 0; }
+INLINE void wait_for_far() {  // before other threads read what went past the caches
+#if defined(__AVX512F__)
+    _mm_sfence();
+#endif
+}
+
 INLINE Mask above_zero(Vec v) {  // NaN counts as above, as it does in torch's ReLU
 #if defined(__AVX512F__)
     return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NLE_UQ);
@@ -136,7 +160,7 @@ INLINE Pair keep(Pair v, Masks masks) { return {keep(v.a, masks.a), keep(v.b, ma
 // A whole step, or the first `count` elements of the tensor's very last one.
 struct Whole {
     template <class T> INLINE Pair get(const T* p) const { return load(p); }
-    template <class T> INLINE void put(T* p, Pair v) const { store(p, v); }
+    template <class T> INLINE void put(T* p, Pair v, bool far = false) const { far ? store_far(p, v) : store(p, v); }
     template <class T> INLINE Pair only(Pair v) const { return v; }
 };
 struct Part {
@@ -146,7 +170,7 @@ struct Part {
         std::memcpy(whole, p, count * sizeof(T));
         return load(whole);
     }
-    template <class T> void put(T* p, Pair v) const {
+    template <class T> void put(T* p, Pair v, bool = false) const {
         T whole[STEP];
         store(whole, v);
         std::memcpy(p, whole, count * sizeof(T));
@@ -283,6 +307,7 @@ void apply(const Walk& walk, const T* x, const T* residual, T* y, Masks* masks, 
     struct State {
         Pair mean, scale, bias;
     };
+    const bool far = walk.streams && can_go_far(y);
     share(walk.threads, walk.chunks, [&](int64_t first, int64_t end) {
         for (int64_t index = first; index < end; ++index)
             walk(
@@ -297,13 +322,14 @@ void apply(const Walk& walk, const T* x, const T* residual, T* y, Masks* masks, 
                         if (masks) masks[e / STEP] = above;
                         out = keep(out, above);
                     }
-                    lanes.put(y + e, out);
+                    lanes.put(y + e, out, far);
                 },
                 [](int64_t, const State&) {},
                 [&](int64_t e) {
                     __builtin_prefetch(x + e, 0, 2);
                     if constexpr (RESIDUAL) __builtin_prefetch(residual + e, 0, 2);
                 });
+        wait_for_far();
     });
 }
 
@@ -385,6 +411,7 @@ void gradients(const Walk& walk, const T* grad, const T* x, const Masks* masks, 
     struct State {
         Pair mean, inner_scale, inner_bias, by_grad, by_x, constant;
     };
+    const bool far = walk.streams && can_go_far(to_x);
     share(walk.threads, walk.chunks, [&](int64_t first, int64_t end) {
         for (int64_t index = first; index < end; ++index)
             walk(
@@ -397,13 +424,14 @@ void gradients(const Walk& walk, const T* grad, const T* x, const Masks* masks, 
                     const Pair off = lanes.get(x + e) - state.mean;
                     const Pair g = through<ACT>(lanes.get(grad + e), off, masks, e, state);
                     if constexpr (RESIDUAL) lanes.put(to_residual + e, g);
-                    lanes.put(to_x + e, g * state.by_grad + (off * state.by_x + state.constant));
+                    lanes.put(to_x + e, g * state.by_grad + (off * state.by_x + state.constant), far);
                 },
                 [](int64_t, const State&) {},
                 [&](int64_t e) {
                     __builtin_prefetch(x + e, 0, 2);
                     __builtin_prefetch(grad + e, 0, 2);
                 });
+        wait_for_far();
     });
 }
 
