@@ -2,7 +2,7 @@
 
     python benchmarks/kernels.py                  # ResNet-20 at 32 px, batch 128; ResNet-18 at 224 px, batch 32
     python benchmarks/kernels.py --network resnet50 --steps 6
-    python benchmarks/kernels.py --ops            # the norms alone, pooling, and the gradient of filters
+    python benchmarks/kernels.py --ops            # the norms alone, pooling, convolutions and their gradients
     python benchmarks/kernels.py --apart 5        # beside a bare loop with the default allocator, in 5 turns
 
 Random pictures, bf16 autocast where the processor has bf16 units (--precision), channels-last, SGD. Where kinds
@@ -46,6 +46,7 @@ SHAPES = (
     (32, 2048, 7, 7),
 )
 POOLED = (32, 64, 112, 112)
+COLOURS = 3  # whose gradient nobody wants
 FILTERS = (  # batch, channels, pixels a side; out, side of a filter, stride
     ((128, 16, 32), (16, 3, 1)),
     ((128, 64, 8), (64, 3, 1)),
@@ -97,7 +98,7 @@ def main() -> None:
             compare_norms(shape, dtype, steps)
         compare_pools(POOLED, dtype, steps)
         for shape, filters in FILTERS:
-            compare_filters(shape, filters, dtype, steps)
+            compare_convolutions(shape, filters, dtype, steps)
     else:
         for name in names:
             compare_steps(name, options.precision == "bf16", options.steps or COUNTED[name])
@@ -184,25 +185,30 @@ def compare_pools(shape: Sequence[int], dtype: torch.dtype, steps: int) -> None:
     show("max pool", x, in_turns(step, step, steps))
 
 
-def compare_filters(
+def compare_convolutions(
     shape: tuple[int, int, int], filters: tuple[int, int, int], dtype: torch.dtype, steps: int
 ) -> None:
     (batch, channels, pixels), (out, side, stride) = shape, filters
     layer = conv(channels, out, side, stride=stride).to(memory_format=torch.channels_last)
     x = channels_last((batch, channels, pixels, pixels), dtype)
 
-    def gradient(on: bool) -> Callable[[], None]:
-        with kernels.using(on), torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            y = layer(x)
+    def forward() -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            y: torch.Tensor = layer(x)
+        return y
+
+    def gradients(on: bool) -> Callable[[], None]:
+        with kernels.using(on):
+            y = forward()
         grad = channels_last(y.shape, y.dtype)
+        return lambda: y.backward(grad, retain_graph=True)
 
-        def step() -> None:
-            y.backward(grad, retain_graph=True)
-            layer.weight.grad = None
-
-        return step
-
-    show(f"filters {side}x{side}/{stride} to {out}", x, in_turns(gradient(False), gradient(True), steps))
+    name = f"{side}x{side}/{stride} to {out}"
+    show(f"{name}, values", x, in_turns(forward, forward, steps))
+    show(f"{name}, filters", x, in_turns(gradients(False), gradients(True), steps))
+    if channels > COLOURS:
+        x.requires_grad_()
+        show(f"{name}, and input", x, in_turns(gradients(False), gradients(True), steps))
 
 
 def channels_last(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
@@ -213,13 +219,15 @@ def show(name: str, x: torch.Tensor, times: tuple[list[float], list[float]]) -> 
     plain, ours = times
     megabytes = x.numel() * x.element_size() / 1e6
     print(
-        f"{name:20} {tuple(x.shape)!s:19} {megabytes:5.1f} MB: torch {spread(plain)}, ours {spread(ours)}, "
+        f"{name:24} {tuple(x.shape)!s:19} {megabytes:5.1f} MB: torch {spread(plain)}, ours {spread(ours)}, "
         f"{statistics.median(plain) / statistics.median(ours):.2f} times as fast",
         flush=True,
     )
 
 
-def in_turns(plain: Callable[[], None], fused: Callable[[], None], steps: int) -> tuple[list[float], list[float]]:
+def in_turns(
+    plain: Callable[[], object], fused: Callable[[], object], steps: int
+) -> tuple[list[float], list[float]]:
     """Milliseconds of each counted step, the two kinds in turns so that the machine's moods meet both."""
     watch = Stopwatch(device=torch.device("cpu"), seconds=0.0, least=steps)
     with kernels.using(True):

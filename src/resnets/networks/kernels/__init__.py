@@ -1,5 +1,5 @@
 """Faster CPU steps. For training: batch norm, the residual's sum and the activation in one pass, and its gradient;
-max pooling; and the gradient of a convolution's filters on bf16 matrix units.
+max pooling; and convolutions with their gradients on bf16 matrix units.
 
 PyTorch runs a norm, a sum and an activation one after the other, each with its own trip through memory. `norm_act`
 gives the same values and gradients, and takes PyTorch's own steps wherever the kernels cannot run; `convolve` and

@@ -155,40 +155,54 @@ struct Worker {  // a thread
             wide ? compute<1, 2>(part, a, b, tile, y) : compute<1, 1>(part, a, b, tile, y);
     }
 
-    // Groups that are packed behind one another. Few filters stay near while places pass; else places stay.
-    void compute(int64_t groups, const bf16* a, bf16* y) {
+    // Groups that are packed behind one another, and y's channels of the blocks from `begin` to `end`. Few filters stay
+    // near while places pass; else places stay.
+    void compute(int64_t groups, const bf16* a, bf16* y, int64_t begin, int64_t end) {
         for (size_t i = 0; i < plan.parts.size(); ++i) {
             const Part& part = plan.parts[i];
-            const bool few = plan.blocks_out() * part.panel() * (int64_t)sizeof(bf16) <= NEAR;
-            const int64_t outer = few ? plan.blocks_out() : 2;
-            for (int64_t first = 0; first < plan.blocks_out(); first += outer)
+            const bool few = (end - begin) * part.panel() * (int64_t)sizeof(bf16) <= NEAR;
+            const int64_t outer = few ? end - begin : 2;
+            for (int64_t first = begin; first < end; first += outer)
                 for (int64_t group = 0; group < groups; ++group)
                     for (size_t tile = 0; tile < part.tiles.size(); tile += 2)
-                        for (int64_t block = first; block < std::min(first + outer, plan.blocks_out()); block += 2)
+                        for (int64_t block = first; block < std::min(first + outer, end); block += 2)
                             compute(part, a + group * plan.group, filters[i].at, tile, block,
                                     y + group * plan.together * plan.of_y());
         }
     }
 
-    AMX void run(const bf16* a, bf16* y, int64_t begin, int64_t end) {  // groups
-        const int64_t bytes = plan.group * (int64_t)sizeof(bf16), together = plan.together;
-        const int64_t most = std::clamp<int64_t>(NEAR / bytes, 1, end - begin);
+    // Of each group `splits` units, each with a share of y's channels.
+    AMX void run(const bf16* a, bf16* y, int64_t begin, int64_t end, int64_t splits) {
+        const int64_t bytes = plan.group * (int64_t)sizeof(bf16), together = plan.together, wide = plan.pairs_out();
+        const int64_t most = splits > 1 ? 1 : std::clamp<int64_t>(NEAR / bytes, 1, end - begin);
         Buffer<bf16> packed(plan.direct ? 0 : most * plan.group);
         if (!plan.direct) std::memset(packed.at, 0, most * bytes);
         const TileConfig config;
         _tile_loadconfig(&config);
-        for (int64_t first = begin; first < end; first += most) {
-            const int64_t groups = std::min(most, end - first);
+        for (int64_t unit = begin; unit < end; unit += most) {
+            const int64_t groups = std::min(most, end - unit), first = unit / splits, split = unit % splits;
             const bf16* from = a + first * together * plan.of_a();
             for (int64_t i = 0; i < groups * together && !plan.direct; ++i)
                 pack(plan, from + i * plan.of_a(), packed.at + i / together * plan.group + i % together * PAIRED);
-            compute(groups, plan.direct ? from : packed.at, y + first * together * plan.of_y());
+            compute(groups, plan.direct ? from : packed.at, y + first * together * plan.of_y(),
+                    2 * (wide * split / splits), std::min(2 * (wide * (split + 1) / splits), plan.blocks_out()));
         }
         rest.store(2 * LANES);
         _tile_release();
         _mm_sfence();  // what went past the caches is there for other threads
     }
 };
+
+// Into how many shares y's channels go so that threads have about equally much to do.
+int64_t splits_for(const Plan& plan, int threads) {
+    int64_t splits = 1;
+    const auto uneven = [&] {  // threads wait for more than a fifth of the time
+        const int64_t units = plan.groups() * splits;
+        return 5 * ceil_div(units, threads) * threads > 6 * units;
+    };
+    while (uneven() && splits < plan.pairs_out()) ++splits;
+    return splits;
+}
 
 void compute(const Plan& plan, int threads, const bf16* a, const bf16* filters, bf16* y) {
     std::vector<Buffer<bf16>> packed;
@@ -201,8 +215,9 @@ void compute(const Plan& plan, int threads, const bf16* a, const bf16* filters, 
     }
     const bool far = plan.pictures * plan.of_y() * (int64_t)sizeof(bf16) >= FAR && plan.out % PAIRED == 0 &&
                      (uintptr_t)y % ROW == 0;
-    share(threads, plan.groups(),
-          [&](int64_t from, int64_t to) { Worker{plan, packed, far}.run(a, y, from, to); });
+    const int64_t splits = splits_for(plan, threads);
+    share(threads, plan.groups() * splits,
+          [&](int64_t from, int64_t to) { Worker{plan, packed, far}.run(a, y, from, to, splits); });
 }
 
 }  // namespace

@@ -88,6 +88,7 @@ struct Plan {
 
     int64_t blocks() const { return ceil_div(channels, PAIRED); }
     int64_t blocks_out() const { return out / LANES; }
+    int64_t pairs_out() const { return ceil_div(blocks_out(), 2); }
     int64_t groups() const { return pictures / together; }
     int64_t of_a() const { return height * width * channels; }  // of a picture
     int64_t of_y() const { return out_height * out_width * out; }
