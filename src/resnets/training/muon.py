@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from resnets.training.sgd import sgd_step
+
 # Jordan's coefficients: five rounds take singular values of 0.001 to 1 near 1 (within 0.7 to 1.2)
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 ROUNDS = 5
@@ -37,21 +39,23 @@ class Muon(torch.optim.Optimizer):
             members = [parameter for parameter in group["params"] if parameter.grad is not None]
             if not members:
                 continue
-            gradients = [parameter.grad for parameter in members]
-            updates = self._with_momentum(members, gradients, group["momentum"])
-            if group["orthogonal"]:
-                updates = orthogonal(updates)
             if group["orthogonal"] and self.fixed_norm:
                 for member in members:
                     member.mul_(len(member) ** 0.5 / member.norm().clamp(min=1e-7))
-            else:
+            elif group["weight_decay"]:
                 torch._foreach_mul_(members, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(members, updates, alpha=-group["lr"])
+            if group["orthogonal"]:
+                gradients = [parameter.grad for parameter in members]
+                updates = orthogonal(self._with_momentum(members, gradients, group["momentum"]))
+                torch._foreach_add_(members, updates, alpha=-group["lr"])
+            else:
+                about = {"lr": group["lr"], "momentum": group["momentum"], "weight_decay": 0.0, "dampening": 0.0}
+                sgd_step(members, self.state, **about, nesterov=True, maximize=False, fused=True)
 
     def _with_momentum(
         self, members: list[torch.Tensor], gradients: list[torch.Tensor], momentum: float
     ) -> list[torch.Tensor]:
-        """Nesterov momentum, as torch.optim.SGD has it."""
+        """Gradients with Nesterov momentum, as torch.optim.SGD has it."""
         for parameter in members:
             if "momentum_buffer" not in self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -4,52 +4,16 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.optim.sgd import sgd
+from torch import nn
 
 from resnets.training.muon import Muon
 from resnets.training.plan import Plan
+from resnets.training.sgd import SGD
 from resnets.training.thaw import rate_shares
 
 Optimizer = Literal["sgd", "adam", "adamw", "muon"]
 
 REST_SHARE = 10.0  # of the rate of filters that keep their norm: that is a turn, and no other parameter's measure
-
-
-class SGD(torch.optim.SGD):
-    """torch's fused SGD with the same bits, over filters in the order in which they lie in memory.
-
-    Torch copies channels-last gradients into another order first, which takes three times as long as the step.
-    """
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update from the gradients; parameters without one stay as they are."""
-        for group in self.param_groups:
-            moved = [self._as_they_lie(one, group) for one in group["params"] if one.grad is not None]
-            sgd(
-                [parameter for parameter, *_ in moved],
-                [gradient for _, gradient, *_ in moved],
-                [buffer for _, _, *buffers in moved for buffer in buffers],
-                fused=group["fused"],
-                maximize=group["maximize"],
-                **{name: group[name] for name in ("weight_decay", "momentum", "lr", "dampening", "nesterov")},
-            )
-
-    def _as_they_lie(self, parameter: nn.Parameter, group: dict[str, Any]) -> list[Tensor]:
-        """A parameter, its gradient and its momentum, if any, as they lie: (O, C, k, k) or (O, k, k, C)."""
-        gradient = parameter.grad
-        assert gradient is not None
-        if gradient.stride() != parameter.stride():  # torch would pair what lies in the same place
-            gradient = torch.empty_like(parameter).copy_(gradient)
-        all_of_it = [parameter, gradient]
-        if group["momentum"]:
-            if "momentum_buffer" not in self.state[parameter]:
-                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-            all_of_it.append(self.state[parameter]["momentum_buffer"])
-        if parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
-            return [one.permute(0, 2, 3, 1) for one in all_of_it]
-        return all_of_it
 
 
 def optimizer_of(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:

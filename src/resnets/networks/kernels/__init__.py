@@ -7,7 +7,7 @@ gives the same values and gradients, and takes PyTorch's own steps wherever the 
 inference `convolution` has the norm inside a convolution.
 """
 
-from resnets.networks.kernels.convolve import convolve
+from resnets.networks.kernels.matrix_units import convolve
 from resnets.networks.kernels.norm import norm_act
 from resnets.networks.kernels.pool import max_pool
 from resnets.networks.kernels.switch import available, state, use, using

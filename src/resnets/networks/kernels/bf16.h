@@ -7,6 +7,8 @@
 
 using bf16 = uint16_t;
 
+constexpr int64_t STREAM = 16 << 20;  // bytes above which a tensor comes from memory, not from a cache
+
 INLINE float as_float(float value) { return value; }
 INLINE float as_float(bf16 value) {
     const uint32_t word = (uint32_t)value << 16;

@@ -9,15 +9,13 @@ namespace {
 
 using namespace convolution;
 
-constexpr int64_t FAR = 16 << 20;  // bytes of y that leave the caches before they are read again
-
 // ---- packing ---------------------------------------------------------------------------------------------------------
 
 void pack_row(const Plan& plan, const bf16* row, int64_t across, bf16* to) {
     int64_t begin = 0, end = plan.line;
     while (begin < end && plan.step * begin + across < plan.left) ++begin;
     while (end > begin && plan.step * (end - 1) + across - plan.left >= plan.width) --end;
-    const int64_t blocks = plan.blocks(), of_block = plan.places * PAIRED, of_place = plan.together * PAIRED;
+    const int64_t blocks = plan.blocks(), of_block = plan.places * PAIRED, of_place = plan.beside * PAIRED;
     const bf16* from = row + (plan.step * begin + across - plan.left) * plan.channels;
     const int64_t next = plan.step * plan.channels;
     to += begin * of_place;
@@ -26,14 +24,15 @@ void pack_row(const Plan& plan, const bf16* row, int64_t across, bf16* to) {
             _mm512_store_si512(to + block * of_block, _mm512_loadu_si512(from + block * PAIRED));
 }
 void pack(const Plan& plan, const bf16* a, bf16* to) {  // a picture; what is padding stays zero
+    const int64_t wide = std::min(plan.width, plan.step * plan.line - plan.left);  // the last one may be read by no tap
     for (int64_t plane = 0; plane < plan.planes_down * plan.planes_across; ++plane, to += plan.plane)
         for (int64_t r = 0; r < plan.lines; ++r) {
             const int64_t h = plan.step * r + plane / plan.planes_across - plan.top;
             if (h < 0 || h >= plan.height) continue;
             const bf16* row = a + h * plan.width * plan.channels;
-            bf16* at = to + r * plan.line * plan.together * plan.place;
+            bf16* at = to + r * plan.line * plan.beside * plan.place;
             if (plan.narrow)
-                std::memcpy(at + plan.left * plan.channels, row, plan.width * plan.channels * sizeof(bf16));
+                std::memcpy(at + plan.left * plan.channels, row, wide * plan.channels * sizeof(bf16));
             else
                 pack_row(plan, row, plane % plan.planes_across, at);
         }
@@ -41,23 +40,24 @@ void pack(const Plan& plan, const bf16* a, bf16* to) {  // a picture; what is pa
 
 // The filters as [16 channels of y][step][pair of channels of a][channel of y][channel of a].
 void pack_filters(const Plan& plan, const Part& part, const bf16* filters, int64_t block, bf16* to) {
-    const int64_t taps = plan.filter_rows * plan.filter_columns;
-    const int64_t of_a = plan.turned ? taps * plan.out : 1, of_y = plan.turned ? 1 : taps * plan.channels;
+    const int64_t each = plan.filter_rows * plan.filter_columns;
+    const int64_t of_a = plan.turned ? each * plan.out : 1, of_y = plan.turned ? 1 : each * plan.channels;
     for (const Step& step : part.steps) {
+        const std::vector<Tap>& taps = part.runs[step.run].taps;
         const auto start = [&](int64_t tap, int64_t channel) {
-            const Tap& at = step.run->taps[tap];
+            const Tap& at = taps[tap];
             return filters + (at.row * plan.filter_columns + at.column) * (plan.turned ? plan.out : plan.channels) +
                    channel * of_a + block * LANES * of_y;
         };
         if (plan.narrow) {
             for (int64_t k = 0; k < PAIRED; ++k) {
-                const int64_t beside = step.block * PAIRED + k, tap = beside / plan.channels;
-                const bool there = tap < (int64_t)step.run->taps.size();
-                const bf16* from = there ? start(tap, beside % plan.channels) : nullptr;
+                const int64_t channel = step.first + k, tap = channel / plan.channels;
+                const bool there = channel >= step.counts && tap < (int64_t)taps.size();
+                const bf16* from = there ? start(tap, channel % plan.channels) : nullptr;
                 for (int64_t n = 0; n < LANES; ++n) to[k / 2 * PAIRED + 2 * n + k % 2] = there ? from[n * of_y] : 0;
             }
         } else {
-            const bf16* from = start(0, step.block * PAIRED);
+            const bf16* from = start(0, step.first);
             __m512i v[LANES];
             for (int64_t i = 0; i < LANES; ++i)
                 v[i] = plan.turned ? zipped(from + 2 * i * of_a, from + (2 * i + 1) * of_a)
@@ -137,7 +137,7 @@ struct Worker {  // a thread
     Rest rest;
 
     // Two tiles of places, or the last one, of two blocks of y's channels, or of the last one.
-    template <int M, int N> void compute(const Part& part, const bf16* a, const bf16* b, size_t tile, bf16* y) {
+    template <int M, int N> void sum(const Part& part, const bf16* a, const bf16* b, size_t tile, bf16* y) {
         const Tile &one = part.tiles[tile], &other = part.tiles[tile + M - 1];
         const auto& products = part.products[one.kind == other.kind ? one.kind : 0];
         which ^= 1;
@@ -146,46 +146,47 @@ struct Worker {  // a thread
         const int64_t* where = &part.where[tile * LANES];
         rest = {sums[which], where, where + M * LANES, y, N > 1, far};
     }
-    void compute(const Part& part, const bf16* a, const bf16* b, size_t tile, int64_t block, bf16* y) {
+    void compute_tiles(const Part& part, const bf16* a, const bf16* b, size_t tile, int64_t block, bf16* y) {
         b += block * part.panel(), y += block * LANES;
-        const bool wide = plan.blocks_out() - block > 1;
+        const bool two = plan.blocks_out() - block > 1;
         if (part.tiles.size() - tile > 1)
-            wide ? compute<2, 2>(part, a, b, tile, y) : compute<2, 1>(part, a, b, tile, y);
+            two ? sum<2, 2>(part, a, b, tile, y) : sum<2, 1>(part, a, b, tile, y);
         else
-            wide ? compute<1, 2>(part, a, b, tile, y) : compute<1, 1>(part, a, b, tile, y);
+            two ? sum<1, 2>(part, a, b, tile, y) : sum<1, 1>(part, a, b, tile, y);
     }
 
-    // Groups that are packed behind one another, and y's channels of the blocks from `begin` to `end`. Few filters stay
+    // Sets that are packed behind one another, and y's channels of the blocks from `begin` to `end`. Few filters stay
     // near while places pass; else places stay.
-    void compute(int64_t groups, const bf16* a, bf16* y, int64_t begin, int64_t end) {
+    void compute_sets(int64_t sets, const bf16* a, bf16* y, int64_t begin, int64_t end) {
         for (size_t i = 0; i < plan.parts.size(); ++i) {
             const Part& part = plan.parts[i];
             const bool few = (end - begin) * part.panel() * (int64_t)sizeof(bf16) <= NEAR;
             const int64_t outer = few ? end - begin : 2;
             for (int64_t first = begin; first < end; first += outer)
-                for (int64_t group = 0; group < groups; ++group)
+                for (int64_t set = 0; set < sets; ++set)
                     for (size_t tile = 0; tile < part.tiles.size(); tile += 2)
                         for (int64_t block = first; block < std::min(first + outer, end); block += 2)
-                            compute(part, a + group * plan.group, filters[i].at, tile, block,
-                                    y + group * plan.together * plan.of_y());
+                            compute_tiles(part, a + set * plan.set, filters[i].at, tile, block,
+                                          y + set * plan.beside * plan.of_y());
         }
     }
 
-    // Of each group `splits` units, each with a share of y's channels.
+    // Of each set `splits` units, each with a share of y's channels.
     AMX void run(const bf16* a, bf16* y, int64_t begin, int64_t end, int64_t splits) {
-        const int64_t bytes = plan.group * (int64_t)sizeof(bf16), together = plan.together, wide = plan.pairs_out();
+        const int64_t bytes = plan.set * (int64_t)sizeof(bf16), pairs = plan.pairs_out();
         const int64_t most = splits > 1 ? 1 : std::clamp<int64_t>(NEAR / bytes, 1, end - begin);
-        Buffer<bf16> packed(plan.direct ? 0 : most * plan.group);
+        Buffer<bf16> packed(plan.direct ? 0 : most * plan.set);
         if (!plan.direct) std::memset(packed.at, 0, most * bytes);
-        const TileConfig config;
-        _tile_loadconfig(&config);
+        use_tiles();
         for (int64_t unit = begin; unit < end; unit += most) {
-            const int64_t groups = std::min(most, end - unit), first = unit / splits, split = unit % splits;
-            const bf16* from = a + first * together * plan.of_a();
-            for (int64_t i = 0; i < groups * together && !plan.direct; ++i)
-                pack(plan, from + i * plan.of_a(), packed.at + i / together * plan.group + i % together * PAIRED);
-            compute(groups, plan.direct ? from : packed.at, y + first * together * plan.of_y(),
-                    2 * (wide * split / splits), std::min(2 * (wide * (split + 1) / splits), plan.blocks_out()));
+            const int64_t sets = std::min(most, end - unit), split = unit % splits;
+            const int64_t picture = unit / splits * plan.beside;
+            const bf16* from = a + picture * plan.of_a();
+            for (int64_t i = 0; i < sets * plan.beside && !plan.direct; ++i)
+                pack(plan, from + i * plan.of_a(), packed.at + i / plan.beside * plan.set + i % plan.beside * PAIRED);
+            packed_for_tiles();
+            compute_sets(sets, plan.direct ? from : packed.at, y + picture * plan.of_y(),
+                         2 * (pairs * split / splits), std::min(2 * (pairs * (split + 1) / splits), plan.blocks_out()));
         }
         rest.store(2 * LANES);
         _tile_release();
@@ -197,7 +198,7 @@ struct Worker {  // a thread
 int64_t splits_for(const Plan& plan, int threads) {
     int64_t splits = 1;
     const auto uneven = [&] {  // threads wait for more than a fifth of the time
-        const int64_t units = plan.groups() * splits;
+        const int64_t units = plan.sets() * splits;
         return 5 * ceil_div(units, threads) * threads > 6 * units;
     };
     while (uneven() && splits < plan.pairs_out()) ++splits;
@@ -213,10 +214,10 @@ void compute(const Plan& plan, int threads, const bf16* a, const bf16* filters, 
                 pack_filters(plan, part, filters, block, packed.back().at + block * part.panel());
         });
     }
-    const bool far = plan.pictures * plan.of_y() * (int64_t)sizeof(bf16) >= FAR && plan.out % PAIRED == 0 &&
+    const bool far = plan.pictures * plan.of_y() * (int64_t)sizeof(bf16) > STREAM && plan.out % PAIRED == 0 &&
                      (uintptr_t)y % ROW == 0;
     const int64_t splits = splits_for(plan, threads);
-    share(threads, plan.groups() * splits,
+    share(threads, plan.sets() * splits,
           [&](int64_t from, int64_t to) { Worker{plan, packed, far}.run(a, y, from, to, splits); });
 }
 

@@ -25,9 +25,8 @@
 
 namespace convolution {
 
-constexpr size_t PLANS_MOST = 1000;
-constexpr int64_t NEAR = 1 << 20;           // bytes that stay in the second level cache
-constexpr int64_t TOGETHER_MOST = 2 << 20;  // bytes of 16 pictures that lie beside each other
+constexpr size_t PLANS_MOST = 256;  // that are kept
+constexpr int64_t BESIDE_MOST = 2 << 20;  // bytes of 16 pictures that lie beside each other
 
 struct Tap {
     int64_t plane_down, plane_across;  // which plane of the packed pictures
@@ -41,10 +40,10 @@ struct Run {
     std::vector<Tap> taps;
 };
 
-// 32 channels of a run: one tile of filters.
+// 32 channels of a run: one tile of filters. Of the last ones, those before `counts` were in the tile before it.
 struct Step {
-    const Run* run;
-    int64_t block;
+    size_t run;
+    int64_t first, counts;
 };
 
 // What is added to a tile of sums: bf16 from its first place to what is multiplied, and from the first filters.
@@ -80,16 +79,16 @@ struct Plan {
     int64_t planes_down = 1, planes_across = 1;
     std::vector<Part> parts;
     bool direct = false, narrow = false;
-    int64_t together = 1;           // pictures beside each other
+    int64_t beside = 1;             // pictures whose places are beside each other: 1 or 16; they make a set
     int64_t line = 0, lines = 0;    // columns and rows of a plane; a row's padding on the left is the last one's right
     int64_t place = 0;              // bf16 from a place to the next
     int64_t places = 0, plane = 0;  // places, and bf16, of a plane
-    int64_t group = 0;              // bf16 of the pictures that are beside each other
+    int64_t set = 0;                // bf16 of a set
 
     int64_t blocks() const { return ceil_div(channels, PAIRED); }
     int64_t blocks_out() const { return out / LANES; }
     int64_t pairs_out() const { return ceil_div(blocks_out(), 2); }
-    int64_t groups() const { return pictures / together; }
+    int64_t sets() const { return pictures / beside; }
     int64_t of_a() const { return height * width * channels; }  // of a picture
     int64_t of_y() const { return out_height * out_width * out; }
     int64_t products() const;  // of all pictures and 16 channels of y
@@ -121,7 +120,7 @@ inline Plan input_gradient(const Shape& of) {
                     if (down % of.stride == 0 && across % of.stride == 0)
                         part.taps.push_back({0, 0, down / of.stride + top, across / of.stride + left, i, j});
                 }
-            plan.parts.push_back(part);
+            if (part.rows > 0 && part.columns > 0) plan.parts.push_back(part);
         }
     return plan;
 }
@@ -140,16 +139,16 @@ inline void measure(Plan& plan) {
     plan.line = plan.step == 1 ? std::max(plan.left + plan.width, across - plan.left) : across;
     plan.lines = down;
     plan.place = plan.direct ? plan.channels : plan.narrow ? plan.step * plan.channels : PAIRED;
-    plan.places = plan.lines * plan.line * plan.together;
+    plan.places = plan.lines * plan.line * plan.beside;
     for (const Part& part : plan.parts)  // the last tile's last tap reads beyond
         for (const Tap& tap : part.taps) {
-            const int64_t last = (part.rows - 1) * plan.line + part.columns - 1, shift = tap.down * plan.line + tap.across;
-            const int64_t ends = plan.together > 1 ? (last + 1) * plan.together : ceil_div(last + 1, LANES) * LANES;
-            plan.places = std::max(plan.places, ends + shift * plan.together);
+            const int64_t count = (part.rows - 1) * plan.line + part.columns;
+            const int64_t end = plan.beside > 1 ? count * plan.beside : ceil_div(count, LANES) * LANES;
+            plan.places = std::max(plan.places, end + (tap.down * plan.line + tap.across) * plan.beside);
         }
     const int64_t blocks = plan.narrow ? 1 : plan.blocks(), beyond = plan.narrow ? 2 * PAIRED : 0;
     plan.plane = plan.direct ? plan.of_a() : ceil_div(blocks * plan.places * plan.place + beyond, PAIRED) * PAIRED;
-    plan.group = plan.planes_down * plan.planes_across * plan.plane;
+    plan.set = plan.planes_down * plan.planes_across * plan.plane;
 }
 
 // Which taps of a place meet the picture, not padding; only asked where each tile is one place.
@@ -168,7 +167,7 @@ inline void place_tiles(const Plan& plan, Part& part, std::vector<std::vector<bo
         return ((part.h + r * part.step) * plan.out_width + part.w + c * part.step) * plan.out;
     };
     kinds.push_back(std::vector<bool>(part.taps.size(), true));
-    if (plan.together == 1) {
+    if (plan.beside == 1) {
         const int64_t tiles = ceil_div((part.rows - 1) * plan.line + part.columns, LANES);
         for (int64_t i = 0; i < tiles; ++i) part.tiles.push_back({i * LANES, 0});
         part.where.assign(tiles * LANES, -1);
@@ -180,12 +179,13 @@ inline void place_tiles(const Plan& plan, Part& part, std::vector<std::vector<bo
         for (int64_t c = 0; c < part.columns; ++c) {
             const auto kind = std::find(kinds.begin(), kinds.end(), met(plan, part, r, c)) - kinds.begin();
             if (kind == (int64_t)kinds.size()) kinds.push_back(met(plan, part, r, c));
-            part.tiles.push_back({(r * plan.line + c) * plan.together, kind});
+            part.tiles.push_back({(r * plan.line + c) * plan.beside, kind});
         }
-    std::stable_sort(part.tiles.begin(), part.tiles.end(), [](const Tile& a, const Tile& b) { return a.kind < b.kind; });
+    std::stable_sort(part.tiles.begin(), part.tiles.end(),
+                     [](const Tile& a, const Tile& b) { return a.kind < b.kind; });
     for (const Tile& tile : part.tiles) {
-        const int64_t place = tile.place / plan.together;
-        for (int64_t picture = 0; picture < plan.together; ++picture)
+        const int64_t place = tile.place / plan.beside;
+        for (int64_t picture = 0; picture < plan.beside; ++picture)
             part.where.push_back(picture * plan.of_y() + in_y(place / plan.line, place % plan.line));
     }
 }
@@ -195,27 +195,29 @@ inline void list_products(const Plan& plan, Part& part, const std::vector<std::v
         const bool joins = plan.narrow && !part.runs.empty() && part.runs.back().taps.back().row == tap.row;
         if (!joins) {
             const int64_t plane = tap.plane_down * plan.planes_across + (plan.narrow ? 0 : tap.plane_across);
-            const int64_t shift = (tap.down * plan.line + tap.across) * plan.together;
+            const int64_t shift = (tap.down * plan.line + tap.across) * plan.beside;
             part.runs.push_back({plane * plan.plane + shift * plan.place, {}});
         }
         part.runs.back().taps.push_back(tap);
     }
     part.products.resize(kinds.size());
     const int64_t longest = plan.narrow ? plan.filter_columns * plan.channels : plan.channels;
-    const int64_t of_block = PAIRED * (plan.narrow || plan.direct ? 1 : plan.places);
-    for (int64_t block = 0; block < ceil_div(longest, PAIRED); ++block)  // taps of the same channels are near
+    for (int64_t counts = 0; counts < longest; counts += PAIRED)  // taps of the same channels are near
         for (size_t i = 0; i < part.runs.size(); ++i) {
-            const Run& run = part.runs[i];
-            if (block * PAIRED >= (int64_t)run.taps.size() * plan.channels) continue;
+            const int64_t length = (int64_t)part.runs[i].taps.size() * plan.channels;
+            if (counts >= length) continue;
+            // Not beyond the run, if it is long enough: zero filters would not hide what is no number there.
+            const int64_t first = std::max<int64_t>(0, std::min(counts, length - PAIRED));
+            const int64_t at = plan.narrow || plan.direct ? first : first * plan.places;
             for (size_t kind = 0; kind < kinds.size(); ++kind)
                 if (plan.narrow || kinds[kind][i])
-                    part.products[kind].push_back({run.at + block * of_block, part.panel()});
-            part.steps.push_back({&run, block});
+                    part.products[kind].push_back({part.runs[i].at + at, part.panel()});
+            part.steps.push_back({i, first, counts});
         }
 }
 
-inline Plan laid_out(Plan plan, int64_t together) {
-    plan.together = together;
+inline Plan laid_out(Plan plan, int64_t beside) {
+    plan.beside = beside;
     measure(plan);
     for (Part& part : plan.parts) {
         std::vector<std::vector<bool>> kinds;
@@ -229,16 +231,18 @@ inline int64_t Plan::products() const {
     int64_t count = 0;
     for (const Part& part : parts)
         for (const Tile& tile : part.tiles) count += (int64_t)part.products[tile.kind].size();
-    return count * groups();
+    return count * sets();
 }
 
 // The cheaper way for this many threads.
 inline Plan laid_out(const Plan& plan, int threads) {
-    Plan alone = laid_out(plan, (int64_t)1);
-    if (alone.narrow || alone.direct || plan.pictures % (LANES * threads) != 0) return alone;
-    Plan beside = laid_out(plan, LANES);
-    const bool near = beside.group * (int64_t)sizeof(bf16) <= TOGETHER_MOST;
-    return near && beside.products() < alone.products() ? std::move(beside) : std::move(alone);
+    Plan alone = laid_out(plan, (int64_t)1), sixteen = plan;
+    sixteen.beside = LANES;
+    measure(sixteen);
+    const bool near = sixteen.set * (int64_t)sizeof(bf16) <= BESIDE_MOST;
+    if (alone.narrow || alone.direct || plan.pictures % (LANES * threads) != 0 || !near) return alone;
+    sixteen = laid_out(plan, LANES);
+    return sixteen.products() < alone.products() ? sixteen : alone;
 }
 
 // The same convolutions come again with every step.
@@ -252,7 +256,8 @@ inline std::shared_ptr<const Plan> plan_of(const int64_t* numbers, bool gradient
     if (!plan) {
         if (plans.size() > PLANS_MOST) plans.clear();
         const Shape shape = shape_of(numbers);
-        return plans[key] = std::make_shared<const Plan>(laid_out(gradient ? input_gradient(shape) : values(shape), threads));
+        const Plan asked = gradient ? input_gradient(shape) : values(shape);
+        return plans[key] = std::make_shared<const Plan>(laid_out(asked, threads));
     }
     return plan;
 }

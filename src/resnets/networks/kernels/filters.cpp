@@ -25,7 +25,6 @@ namespace {
 
 constexpr int64_t PLACE = PAIRED;                 // bf16 of a place: 16 channels of two pictures
 constexpr int64_t ALONE_MOST = 16 << 20;          // bytes of sums, of all threads, up to which each has its own
-constexpr int64_t NEAR = 1 << 20;                 // bytes that stay in the second level cache
 constexpr int64_t PACKED_MOST = 32 << 20;         // bytes that are packed at a time where threads share them
 constexpr int64_t TILES_LEAST = 32;               // of places that are summed before the sums are put away
 constexpr int64_t TILES_ALONE = 64;               // the same where each thread has its own sums
@@ -334,8 +333,8 @@ struct Adder {
     AMX void run(int64_t sets, int64_t together, bool fresh) const {
         const Layout& of = packed.of;
         const int64_t tiles = std::min(of.tiles, together), group = std::max<int64_t>(1, together / of.tiles);
-        const TileConfig config;
-        _tile_loadconfig(&config);
+        use_tiles();
+        packed_for_tiles();
         for (int64_t set = 0; set < sets; set += group) {
             const int64_t some = std::min(group, sets - set);
             if (of.beside > 1)

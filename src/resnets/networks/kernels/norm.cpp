@@ -39,7 +39,6 @@ enum Act { NONE, RELU, HARDSWISH };  // as `norm.py` numbers them
 
 constexpr int64_t STRIP = 128;         // elements whose parameters and sums stay in registers
 constexpr int64_t BLOCK = 1 << 14;     // elements that all strips of a wide tile go over before the next block
-constexpr int64_t STREAM = 16 << 20;   // bytes from which a tensor comes from memory, not from a cache
 constexpr int64_t CHUNKS = 64;         // aimed at, so that threads have equal shares
 constexpr int64_t CHUNK_LEAST = 1 << 14, CHUNK_MOST = 1 << 18;  // bytes; the second level cache holds several
 constexpr int64_t CHUNK_PIXELS = 32;   // at least, so that sums are small beside what they are of

@@ -49,7 +49,7 @@ def available(device: torch.device | str, dtype: torch.dtype) -> tuple[bool, str
 
 
 def state() -> str:
-    """What computes norms on the processor now: `fused (AVX512-BF16, g++ 12.2.0, source 5e1c0a)`, or `torch`.
+    """Whose kernels run on the processor now: `fused (AVX512-BF16, g++ 12.2.0, source 5e1c0a)`, or `torch`.
 
     With `AMX` in it, convolutions and their gradients are computed by this package too.
     """

@@ -1,6 +1,6 @@
-// What the kernels on bf16 matrix units (AMX) share. A tile is 16 rows of 64 bytes: 16 rows of 32 bf16, or of 16 floats.
-// A product of two tiles adds to each float of a third 32 products: of the 32 bf16 of a row of the first with a column
-// of the second, whose rows hold pairs of bf16.
+// What the kernels on bf16 matrix units (AMX) share. A tile is 16 rows of 64 bytes: of 32 bf16, or of 16 floats. A
+// product of two tiles adds to each float of a third 32 products: of the 32 bf16 of a row of the first with a column of
+// the second, whose rows hold pairs of bf16.
 
 #pragma once
 #include "bf16.h"
@@ -21,6 +21,7 @@ constexpr int64_t PAIRED = 2 * LANES;     // bf16 of a row
 constexpr int64_t TILE = LANES * PAIRED;  // bf16 of a tile
 constexpr int64_t SUMS = LANES * LANES;   // floats of a tile
 constexpr int64_t ROW = 64;               // bytes of a row
+constexpr int64_t NEAR = 1 << 20;         // bytes that stay in the second level cache
 
 INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -42,7 +43,15 @@ struct alignas(64) TileConfig {  // eight whole tiles
     }
 };
 
-// A convolution, as `filters.py` and `convolve.py` give it; its filters' sides are `rows` and `columns`.
+AMX inline void use_tiles() {
+    const TileConfig config;
+    asm volatile("" ::"r"(&config) : "memory");  // the instruction's operand does not name all of it
+    _tile_loadconfig(&config);
+}
+// To be called between writing to memory and loading tiles from it, which compilers are not told of.
+INLINE void packed_for_tiles() { asm volatile("" ::: "memory"); }
+
+// A convolution, as `matrix_units.py` gives it; its filters' sides are `rows` and `columns`.
 struct Shape {
     int64_t pictures, height, width, channels, out, rows, columns, stride, padding, out_height, out_width;
 };

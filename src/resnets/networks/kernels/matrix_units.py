@@ -11,7 +11,7 @@ from resnets.networks.kernels.switch import address, kernels_for, refuse_second_
 
 LANES = 16  # channels that a matrix unit takes at a time
 NARROW_MOST = 64  # channels times columns of filters for channels that do not fill a unit
-TILES_MOST = 32  # of 16 places: a row of places that are no picture any more
+TILES_MOST = 32  # of 16 places that a row has, where places are alike and rows can be chosen
 
 
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
@@ -40,6 +40,7 @@ def _suits(conv: nn.Conv2d, x: Tensor) -> bool:
         and type(weight) is nn.Parameter
         and weight.requires_grad
         and weight.dtype == torch.float32
+        and weight.shape == (conv.out_channels, channels, rows, columns)
         and weight.is_contiguous(memory_format=torch.channels_last)
         and conv.bias is None
         and conv.groups == 1
@@ -47,7 +48,7 @@ def _suits(conv: nn.Conv2d, x: Tensor) -> bool:
         and conv.stride in ((1, 1), (2, 2))
         and conv.padding_mode == "zeros"
         and not isinstance(conv.padding, str)
-        and conv.padding[0] == conv.padding[1] < min(rows, columns)
+        and 0 <= conv.padding[0] == conv.padding[1] < min(rows, columns)
         and conv.out_channels % LANES == 0
         and (channels % LANES == 0 or channels * columns <= NARROW_MOST)
         and x.shape[1] == channels

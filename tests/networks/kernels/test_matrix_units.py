@@ -34,6 +34,7 @@ SHAPES = (  # pictures, channels, height, width; out, side of a filter, stride
     ((160, 64, 4, 3), (48, 3, 2)),
     ((32, 32, 9, 8), (32, 4, 1)),  # even sides of filters
     ((6, 32, 9, 10), (32, 2, 2)),
+    ((1, 80, 9, 9), (16, 2, 2)),  # the last column is read by no tap
 )
 
 
@@ -138,8 +139,9 @@ def test_a_value_that_is_no_number_is_not_hidden_and_stays_in_its_picture(channe
     module, x = module_for((2, channels, 7, 7), (16, 3, 1)), rounded((2, channels, 7, 7), 0)
     x[0, 3, 2, 2] = float("nan")
     y, to_weight, to_x = step(module, x)
-    assert y[0, :, 1:4, 1:4].isnan().all()
-    assert not y[0, :, 5:].isnan().any()
+    there = torch.zeros(7, 7, dtype=torch.bool)
+    there[1:4, 1:4] = True
+    assert torch.equal(y[0].isnan(), there.expand(16, 7, 7))
     assert not y[1].isnan().any()
     assert to_weight[:, 3].isnan().all()
     assert not to_weight[:, 4].isnan().any()
@@ -162,10 +164,22 @@ def changed(change: Callable[[nn.Conv2d], object]) -> nn.Conv2d:
         Conv2d(32, 32, 3, padding="same", bias=False),
         Conv2d(32, 32, 3, padding=1, padding_mode="reflect", bias=False),
         Conv2d(32, 24, 3, padding=1, bias=False),
+        Conv2d(32, 32, 3, padding=3, bias=False),
         changed(lambda module: module.weight.requires_grad_(False)),
         changed(lambda module: module.to(torch.bfloat16)),
     ],
-    ids=("bias", "groups", "dilation", "strides", "same", "reflected", "24 channels", "frozen", "in bf16"),
+    ids=(
+        "bias",
+        "groups",
+        "dilation",
+        "strides",
+        "same",
+        "reflected",
+        "24 channels",
+        "much padding",
+        "frozen",
+        "in bf16",
+    ),
 )
 def test_what_the_kernel_is_not_for_is_left_to_torch(module: nn.Conv2d) -> None:
     module, x = module.to(memory_format=torch.channels_last), rounded((2, 32, 8, 8), 0).requires_grad_()  # type: ignore[call-overload]
@@ -188,6 +202,12 @@ def test_a_wrong_number_of_channels_is_told_by_torch() -> None:
     module = module_for((2, 32, 8, 8), (32, 3, 1))
     with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(RuntimeError, match="expected input"):
         module(rounded((2, 16, 8, 8), 0))
+    module.weight = nn.Parameter(rounded((32, 16, 3, 3), 1))  # which the module does not know of
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(RuntimeError, match="expected input"):
+        module(rounded((2, 32, 8, 8), 0))
+    module.padding = (-1, -1)
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(RuntimeError, match="negative padding"):
+        module(rounded((2, 32, 8, 8), 0))
 
 
 def test_second_derivatives_are_refused() -> None:
