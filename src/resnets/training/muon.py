@@ -49,8 +49,17 @@ class Muon(torch.optim.Optimizer):
                 updates = orthogonal(self._with_momentum(members, gradients, group["momentum"]))
                 torch._foreach_add_(members, updates, alpha=-group["lr"])
             else:
-                about = {"lr": group["lr"], "momentum": group["momentum"], "weight_decay": 0.0, "dampening": 0.0}
-                sgd_step(members, self.state, **about, nesterov=True, maximize=False, fused=True)
+                sgd_step(
+                    members,
+                    self.state,
+                    lr=group["lr"],
+                    momentum=group["momentum"],
+                    weight_decay=0.0,
+                    dampening=0.0,
+                    nesterov=True,
+                    maximize=False,
+                    fused=True,
+                )
 
     def _with_momentum(
         self, members: list[torch.Tensor], gradients: list[torch.Tensor], momentum: float

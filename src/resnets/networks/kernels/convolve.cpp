@@ -12,9 +12,7 @@ using namespace convolution;
 // ---- packing ---------------------------------------------------------------------------------------------------------
 
 void pack_row(const Plan& plan, const bf16* row, int64_t across, bf16* to) {
-    int64_t begin = 0, end = plan.line;
-    while (begin < end && plan.step * begin + across < plan.left) ++begin;
-    while (end > begin && plan.step * (end - 1) + across - plan.left >= plan.width) --end;
+    const auto [begin, end] = within(plan.width, plan.line, plan.step, across - plan.left);
     const int64_t blocks = plan.blocks(), of_block = plan.places * PAIRED, of_place = plan.beside * PAIRED;
     const bf16* from = row + (plan.step * begin + across - plan.left) * plan.channels;
     const int64_t next = plan.step * plan.channels;

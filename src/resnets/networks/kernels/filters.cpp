@@ -74,15 +74,9 @@ struct Layout : Shape {
     }
 
     // The rows of grad, or with `across` its columns, at which a tap meets the picture, not padding.
-    struct Range {
-        int64_t begin, end;
-    };
     Range met(int64_t tap, bool across) const {
-        const int64_t shift = (across ? tap % columns : tap / columns) - padding, size = across ? width : height;
-        int64_t begin = 0, end = across ? out_width : out_height;
-        while (begin < end && begin * stride + shift < 0) ++begin;
-        while (end > begin && (end - 1) * stride + shift >= size) --end;
-        return {begin, end};
+        return across ? within(width, out_width, stride, tap % columns - padding)
+                      : within(height, out_height, stride, tap / columns - padding);
     }
 
     int64_t products() const {  // of all pictures and 16 of grad's channels by 16 of x's
@@ -115,9 +109,7 @@ struct Pictures {
 // What is padding stays as it is: zero from the beginning.
 void pack_row(const Layout& of, const Pictures& x, int64_t h, int64_t across, bf16* to) {
     constexpr int64_t TOGETHER = 32;  // places, so that what is read stays near until all its channels are
-    int64_t begin = 0, end = of.line;
-    while (of.stride * begin + across < of.padding) ++begin;
-    while (end > begin && of.stride * (end - 1) + across - of.padding >= of.width) --end;
+    const auto [begin, end] = within(of.width, of.line, of.stride, across - of.padding);
     const int64_t from = (h * of.width + across - of.padding) * of.channels, step = of.stride * of.channels;
     const int64_t blocks = of.blocks, of_block = of.places * PLACE, of_place = of.beside * PLACE;
     for (int64_t near = begin; near < end; near += TOGETHER)
@@ -317,7 +309,7 @@ struct Adder {
         const Layout& of = packed.of;
         for (size_t part = 0; part < parts.size(); part += 2) {
             const bool same = part + 1 == parts.size() || parts[part + 1].tap == parts[part].tap;
-            const Layout::Range all_down{0, of.out_height}, all_right{0, of.out_width};
+            const Range all_down{0, of.out_height}, all_right{0, of.out_width};
             const auto down = same ? of.met(parts[part].tap, false) : all_down;
             const auto right = same ? of.met(parts[part].tap, true) : all_right;
             const int64_t rows = down.end - down.begin, tiles = right.end - right.begin;

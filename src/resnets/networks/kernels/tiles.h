@@ -62,6 +62,17 @@ INLINE Shape shape_of(const int64_t* numbers) {
     return shape;
 }
 
+struct Range {
+    int64_t begin, end;
+};
+// Which of `count` places, `step` apart from the place `first` on, are none of padding: from 0 to `size`.
+INLINE Range within(int64_t size, int64_t count, int64_t step, int64_t first) {
+    int64_t begin = 0, end = count;
+    while (begin < end && step * begin + first < 0) ++begin;
+    while (end > begin && step * (end - 1) + first >= size) --end;
+    return {begin, end};
+}
+
 // 16 bf16 of one row, each before that of another row, which may be missing: then before zero.
 INLINE __m512i zipped(const bf16* one, const bf16* other) {
     const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)one));
