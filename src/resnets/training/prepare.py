@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from resnets.data.augment.batch import augment_batch, erase, normalise
+from resnets.data.augment.batch import erase, ready_batch
 from resnets.data.augment.mixing import mix
 from resnets.data.augment.settings import Augment
 from resnets.data.batches import Batch
@@ -32,8 +32,9 @@ def prepare(
     draws = batch.draws[cut]
     images = batch.images[cut].to(device, non_blocking=True)
     labels = {head: values[cut].to(device, non_blocking=True) for head, values in batch.labels.items()}
-    images = augment_batch(images, draws, settings=augment, seed=seed, epoch=epoch)
-    images = normalise(images, mean=preprocess.mean, std=preprocess.std)
+    images = ready_batch(
+        images, draws, settings=augment, seed=seed, epoch=epoch, mean=preprocess.mean, std=preprocess.std
+    )
     if size is not None and size != images.shape[2:]:
         images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
         images = images.contiguous(memory_format=torch.channels_last)

@@ -1,9 +1,13 @@
 """Batches of pictures changed on the device: uint8 crops, mirror images and colours; erasing once normalised.
 
+What small pictures mostly need, a shift, a mirror image and normalising, a kernel does in one pass where there is
+one, with the same bits.
+
 Letters of the shapes: B pictures, C channels, H height, W width. Pictures are (B, C, H, W) in channels-last
 memory, so that one row of one picture is W * C numbers side by side.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +22,32 @@ from resnets.data.augment.operations import as_bytes, as_floats, brightness, con
 from resnets.data.augment.policy import apply_policy
 from resnets.data.augment.settings import Augment, Border
 from resnets.data.augment.warp import stroke, warp
+from resnets.networks.kernels.pictures import VALUES, can_make_ready, make_ready
+
+
+def ready_batch(
+    images: torch.Tensor,
+    rows: Rows,
+    *,
+    settings: Augment,
+    seed: int,
+    epoch: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """`normalise` of what `augment_batch` gives: uint8 (B, C, H, W) to `dtype`, channels last."""
+    if not (settings.moves_alone and can_make_ready(images, dtype)):
+        images = augment_batch(images, rows, settings=settings, seed=seed, epoch=epoch)
+        return normalise(images, mean=mean, std=std, dtype=dtype)
+    offsets = chosen = None
+    if settings.geometry == "pad-crop" and settings.pad:
+        _check_border(images, settings.pad, settings.border)
+        offsets = shifts(rows, pad=settings.pad, seed=seed, epoch=epoch)
+    if settings.flip:
+        chosen = mirrored(rows, probability=settings.flip, seed=seed, epoch=epoch)
+    table = _table(tuple(mean), tuple(std), dtype)
+    return make_ready(images, table, offsets=offsets, mirrored=chosen, pad=settings.pad, border=settings.border)
 
 
 def augment_batch(images: torch.Tensor, rows: Rows, *, settings: Augment, seed: int, epoch: int) -> torch.Tensor:
@@ -50,12 +80,8 @@ def augment_batch(images: torch.Tensor, rows: Rows, *, settings: Augment, seed: 
 
 def pad_crop(images: torch.Tensor, offsets: npt.NDArray[np.int64], *, pad: int, border: Border) -> torch.Tensor:
     """Pad every side by `pad` pixels and cut (H, W) at offsets (B, 2), down and right, 0 to 2 * pad."""
+    _check_border(images, pad, border)
     count, channels, height, width = images.shape
-    if border == "reflect" and pad >= min(height, width):
-        raise UsageError(
-            f"a reflected border of {pad} pixels needs pictures of more than {pad} pixels, got "
-            f"{height}x{width}; use fewer pixels or border edge or zero"
-        )
     padded = _nhwc(images)
     for dimension in (1, 2):
         padded = _with_border(padded, dimension, pad, border)
@@ -108,12 +134,9 @@ def normalise(
     images: torch.Tensor, *, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
     """uint8 (B, C, H, W) to (value / 255 - mean) / std, channels last; computed in fp32, then cast."""
-    count, channels, height, width = images.shape
-    # whole picture rows, so that the innermost loop is W * C long and not C
-    lines = _nhwc(images).view(count * height, width * channels).to(torch.float32)
-    lines.mul_(lines.new_tensor([1 / (255 * s) for s in std]).repeat(width))
-    lines.add_(lines.new_tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width))
-    return lines.to(dtype).view(count, height, width, channels).permute(0, 3, 1, 2)
+    if can_make_ready(images, dtype):
+        return make_ready(images, _table(tuple(mean), tuple(std), dtype))
+    return _normalised(images, mean, std, dtype)
 
 
 def erase(images: torch.Tensor, rows: Rows, *, probability: float, seed: int, epoch: int) -> torch.Tensor:
@@ -134,9 +157,36 @@ def inside(boxes: npt.NDArray[np.int64], images: torch.Tensor) -> torch.Tensor:
     return (y >= top) & (y < top + height) & (x >= left) & (x < left + width)
 
 
+def _normalised(
+    images: torch.Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
+) -> torch.Tensor:
+    count, channels, height, width = images.shape
+    # whole picture rows, so that the innermost loop is W * C long and not C
+    lines = _nhwc(images).view(count * height, width * channels).to(torch.float32)
+    lines.mul_(lines.new_tensor([1 / (255 * s) for s in std]).repeat(width))
+    lines.add_(lines.new_tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width))
+    return lines.to(dtype).view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+@functools.lru_cache(maxsize=16)
+def _table(mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype) -> torch.Tensor:
+    """(C, 256): each byte normalised, channel by channel."""
+    every = torch.arange(VALUES, dtype=torch.uint8).repeat(len(mean), 1)[None, :, :, None]  # (1, C, 256, 1)
+    return _normalised(every, mean, std, dtype)[0, :, :, 0].contiguous()
+
+
 def _nhwc(images: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W) as contiguous (B, H, W, C): no copy where the memory is channels-last already."""
     return images.permute(0, 2, 3, 1).contiguous()
+
+
+def _check_border(images: torch.Tensor, pad: int, border: Border) -> None:
+    height, width = images.shape[2:]
+    if border == "reflect" and pad >= min(height, width):
+        raise UsageError(
+            f"a reflected border of {pad} pixels needs pictures of more than {pad} pixels, got "
+            f"{height}x{width}; use fewer pixels or border edge or zero"
+        )
 
 
 def _replaced(images: torch.Tensor, members: npt.NDArray[np.int64], others: torch.Tensor) -> torch.Tensor:

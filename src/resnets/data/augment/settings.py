@@ -91,6 +91,13 @@ class Augment:
         """Whether pictures are mixed with each other."""
         return self.mixup > 0 or self.cutmix > 0
 
+    @property
+    def moves_alone(self) -> bool:
+        """Whether pixels are only shifted and mirrored, before any mixing and erasing."""
+        return self.geometry != "rrc" and not (
+            self.affine or self.elastic or self.stroke or self.colour or self.policy != "none"
+        )
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -47,6 +47,7 @@ class Kernels:
     filter_gradient: "ctypes._NamedFuncPointer"
     pool_forward: "ctypes._NamedFuncPointer"
     pool_backward: "ctypes._NamedFuncPointer"
+    make_ready: "ctypes._NamedFuncPointer"
     step: int
     matrix_units: bool
     name: str
@@ -60,6 +61,7 @@ ARGUMENTS = {  # as the sources have them at their ends
     "filter_gradient": (INT, *[POINTER] * 4),
     "pool_forward": (INT, INT, *[POINTER] * 4),
     "pool_backward": (INT, INT, *[POINTER] * 4),
+    "make_ready": (INT, INT, *[POINTER] * 6),
 }
 
 

@@ -61,7 +61,12 @@ def state() -> str:
 
 def kernels_for(x: Tensor) -> Kernels | None:
     """The kernels, if they are wanted and can take x (B, C, H, W)."""
-    if not (_on and fits(x)) or torch.compiler.is_compiling() or torch._C._get_tracing_state():
+    return kernels_wanted() if fits(x) else None
+
+
+def kernels_wanted() -> Kernels | None:
+    """The kernels, if they are on, there, and torch is not writing down what it runs."""
+    if not _on or torch.compiler.is_compiling() or torch._C._get_tracing_state():
         return None
     loaded = load()
     return None if isinstance(loaded, str) else loaded
