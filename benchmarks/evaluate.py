@@ -12,7 +12,9 @@ from the first asked for to the last answer: decoding and the network, without s
   plain                          a DataLoader with a worker a core, Pillow, torchvision's Resize, CenterCrop,
                                  ToTensor and Normalize, batches of 64, the same network in fp32, NCHW, eager
   decode                         reading, decoding and fitting alone, on all cores
-  network bf16, network fp32     the network alone, on all cores, as often over one batch as the pictures fill
+  network bf16, network fp32     the network alone, on all cores, as often over one batch as the pictures fill; its
+                                 close calls are in fp32 (`resnets.evaluation.close_calls`), as everywhere but in
+                                 `plain`, which has no bf16
 Beside the table stands how near `evaluate` and `predict` come to 1 / (t_decode + t_network) of the same round. All
 but `plain` keep the memory that they free, as the commands do. Every run appends a line to `--out`; a run that is
 there is not repeated.
@@ -142,10 +144,11 @@ def run_side(side: str, job: Record) -> Record:
 
 def evaluate_pass(model: Any, pictures: Any, *, precision: str) -> Record:
     """The answers to all pictures, as `resnets evaluate` computes them."""
-    from resnets.evaluation.predict import TorchBackend, batch_for, classify, threads_of
+    from resnets.evaluation.close_calls import backend_for
+    from resnets.evaluation.predict import batch_for, classify, threads_of
 
     with threads_of(cores()):
-        backend = TorchBackend(model, precision=precision)
+        backend = backend_for(model, device="cpu", precision=precision, views="one")
         outputs = classify(backend, pictures, batch=batch_for(model.preprocess), threads=cores())
     assert not outputs.failed, outputs.failed
     (logits,) = outputs.logits.values()
@@ -186,10 +189,11 @@ def first_batch(model: Any, pictures: Any) -> Any:
 
 def network_pass(model: Any, pixels: Any, count: int, *, precision: str) -> None:
     """`count` pictures, in batches of the same ones."""
-    from resnets.evaluation.predict import TorchBackend, threads_of
+    from resnets.evaluation.close_calls import backend_for
+    from resnets.evaluation.predict import threads_of
 
     with threads_of(cores()):
-        backend = TorchBackend(model, precision=precision)
+        backend = backend_for(model, device="cpu", precision=precision, views="one")
         for start in range(0, count, len(pixels)):
             backend.logits(pixels[: count - start])
 

@@ -83,7 +83,8 @@ class Evaluation:
         """The figures for people, with intervals; safe in a terminal."""
         from resnets.evaluation.views import said
 
-        how = ", ".join(filter(None, (self.precision, said(self.views))))
+        precision = "bf16, close calls in fp32" if self.precision == "bf16" else self.precision
+        how = ", ".join(filter(None, (precision, said(self.views))))
         lines = [f"{printable(self.data)}, {PART_NAMES[self.split]}: {self.n:,} pictures, {how}"]
         for name, figures in self.heads.items():
             lines += ["", *_head_lines(name, figures)]
@@ -116,22 +117,22 @@ def evaluate(
     model: a model, or what `resnets.load` takes. data: what `open_data` takes, or what it gave.
     split: the part; None is `test`, else `val`, else all. batch: pictures at a time; None is by their size.
     threads: of the processor; None is all of them.
-    precision: of the computation. views: what the answer to a picture is the mean of: `one`, itself; `flip`, its
-    mirror image too; `flip-shift`, both also moved by a pixel.
-    strict_data: a file that would be left out is an error. score_weight: how much
-    each of several heads counts in the score, as texts NAME=X; without any as in training. options: the columns of
-    a table, where its columns are not called as the model's heads and cannot be guessed.
+    precision: of the computation; with bf16 close calls are made in fp32 (`evaluation.close_calls`).
+    views: what the answer to a picture is the mean of: `one`, itself; `flip`, its mirror image too; `flip-shift`,
+    both also moved by a pixel. strict_data: a file that would be left out is an error.
+    score_weight: how much each of several heads counts in the score, as texts NAME=X; without any as in training.
+    options: the columns of a table, where its columns are not called as the model's heads and cannot be guessed.
     out: where to write the answers to every picture (Parquet). A folder (one that is there, or text that ends in
     `/`) gets them in parts and then whole, as `predictions.parquet`; the same call goes on after what is done.
     Several processes (torchrun) need a folder and share the work: the first gives the figures, the others an
     Evaluation without any. progress: called with pictures done and in all.
     Classes are matched by id. Raises DataError where the data has classes that the model does not know.
     """
+    from resnets.evaluation.close_calls import backend_for
     from resnets.evaluation.measure import figures_of, score_of
     from resnets.evaluation.parts import own_device, wants_folder
-    from resnets.evaluation.predict import TorchBackend, batch_for, threads_of
+    from resnets.evaluation.predict import batch_for, threads_of
     from resnets.evaluation.shared import Work
-    from resnets.evaluation.views import with_views
     from resnets.weights.loading import load
 
     started = time.monotonic()
@@ -155,9 +156,9 @@ def evaluate(
     part, rows = _rows(opened, split)
     used = threads or default_threads()
     with threads_of(threads if place.size == 1 else used):
-        backend = TorchBackend(model, device=own_device(device, place), precision=precision)
-        viewed = with_views(backend, views)
-        classified = partial(_classified, viewed, opened, model.preprocess, batch=batch, threads=used)
+        where = own_device(device, place)
+        backend = backend_for(model, device=where, precision=precision, views=views)
+        classified = partial(_classified, backend, opened, model.preprocess, batch=batch, threads=used)
         outputs = classified(rows, progress) if work is None else work.outputs(opened, rows, classified, progress)
     if strict_data and outputs.failed:
         row, reason = next(iter(outputs.failed.items()))
@@ -169,7 +170,7 @@ def evaluate(
         split=part,
         n=len(outputs.rows),
         precision=precision,
-        device=str(backend.device),
+        device=where,
         views=views,
         heads={},
         left_out=_left_out(opened, outputs),

@@ -79,14 +79,13 @@ def predict(
     model: a model, or what `resnets.load` takes. paths: files, folders (all pictures below, sorted) and patterns
     such as `*.jpg`; any iterable, which is read as it is needed, so that millions of files need no memory.
     top: classes a file; where it may have several, those above their thresholds. batch: pictures at a time.
-    threads: of the processor; None is all of them. views: what an answer is the mean of, as for `evaluate`.
+    threads: of the processor; None is all of them. precision, views: as for `evaluate`.
     Raises UsageError and ModelFileError before the first prediction.
     """
-    from resnets.evaluation.predict import TorchBackend
-    from resnets.evaluation.views import with_views
+    from resnets.evaluation.close_calls import backend_for
 
     loaded = _usable(model, top=top, batch=batch)
-    backend = with_views(TorchBackend(loaded, device=pick_device(device), precision=precision), views)
+    backend = backend_for(loaded, device=pick_device(device), precision=precision, views=views)
     files = Files([paths] if isinstance(paths, str | Path) else paths)
     made = _predictions(
         files,
@@ -136,9 +135,8 @@ def predict_in_parts(
     the same call, with any number of processes, does what is missing.
     Raises UsageError where the folder has other files, or the answers of another model, other paths or options.
     """
+    from resnets.evaluation.close_calls import backend_for
     from resnets.evaluation.parts import Parts, agree, identity, own_device, part_size
-    from resnets.evaluation.predict import TorchBackend
-    from resnets.evaluation.views import with_views
 
     if form not in PART_FORMATS:
         raise UsageError(
@@ -146,7 +144,7 @@ def predict_in_parts(
         )
     loaded = _usable(model, top=top, batch=batch)
     place, folder = world(), Path(out)
-    backend = with_views(TorchBackend(loaded, device=own_device(device, place), precision=precision), views)
+    backend = backend_for(loaded, device=own_device(device, place), precision=precision, views=views)
     found = Files([paths] if isinstance(paths, str | Path) else paths)
     files = list(found)
     asked = {"verb": "predict", "model": identity(loaded), "files": len(files), "list": _digest(files)}
