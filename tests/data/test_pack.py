@@ -106,7 +106,7 @@ def test_other_pictures_preprocessing_or_versions_give_another_pack(
     assert len(set(keys)) == len(keys)
 
 
-@pytest.mark.parametrize("damage", ["cut", "record", "no record"])
+@pytest.mark.parametrize("damage", ["cut", "record", "no record", "a pixel"])
 def test_a_damaged_pack_is_made_again(data: Data, damage: str) -> None:
     rows = data.rows("all")
     pack = make_pack(data, rows, preprocess=SMALL, threads=2)
@@ -117,6 +117,8 @@ def test_a_damaged_pack_is_made_again(data: Data, damage: str) -> None:
     [path] = cache_folder("packs").glob("*.pixels")
     if damage == "cut":
         path.write_bytes(whole[:-1])
+    elif damage == "a pixel":
+        path.write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
     elif damage == "record":
         path.with_suffix(".json").write_text("[1]")
     else:

@@ -3,7 +3,8 @@
 What is stored is exactly what evaluation would decode and fit, so a packed picture equals a streamed one.
 Pictures that are in memory already are packed in memory. Files are packed into the cache folder, as raw
 uint8 beside a JSON record, under a name made from the pictures' contents, the preprocessing and the
-versions that decode: another picture, size, Pillow or resnets gives another pack.
+versions that decode: another picture, size, Pillow or resnets gives another pack. The record has a checksum of
+every chunk, and a pack whose pixels are not what was written is made again.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import json
 import logging
 import math
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,7 +35,7 @@ from resnets.preprocess import CHANNELS, Pixels, Preprocess, fit
 
 logger = logging.getLogger("resnets")
 
-FORMAT = 1
+FORMAT = 2
 PACK_SIDE = 96  # pixels: larger pictures are streamed, their decoding is hidden behind the step
 MEMORY_LIMIT = 2**30  # bytes of a pack in memory
 FREE_SHARE = 4  # a pack may take a quarter of the free space
@@ -197,42 +199,51 @@ def _pack_in_cache(
     progress: Progress | None,
 ) -> Pack | None:
     path = cache_folder("packs") / f"{pack_key(data, rows, preprocess)}.pixels"
-    if (pack := _open(path, rows, shape, preprocess)) is not None:
+    if (pack := _open(path, rows, shape, preprocess, threads)) is not None:
         return pack
     needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
     if needed > free // FREE_SHARE:
         logger.info("pictures are not packed: %d MiB is over a quarter of the free space", needed >> 20)
         return None
     _write(path, data, rows, preprocess, threads, progress)
-    return _open(path, rows, shape, preprocess)
+    return _open(path, rows, shape, preprocess, threads)
 
 
 def _write(
     path: Path, data: Data, rows: Rows, preprocess: Preprocess, threads: int, progress: Progress | None
 ) -> None:
     failed: dict[int, str] = {}
+    checksums = []
     with replacing(path) as beside:
         # plain writes: a full disk is an error here, where a memory map would end the process
         with beside.open("wb") as file:
             for decoded, reasons in _decode_all(data, rows, preprocess, threads, progress):
                 file.write(decoded.data)
+                checksums.append(zlib.crc32(decoded.data))
                 failed |= reasons
         record = {
             "format": FORMAT,
             "name": data.name,
             "shape": [len(rows), *preprocess.size, CHANNELS[preprocess.channels]],
+            "checksums": checksums,
             "failed": {str(np.searchsorted(rows, row)): reason for row, reason in failed.items()},
         }
         write_text(path.with_suffix(".json"), json.dumps(record))
 
 
-def _open(path: Path, rows: Rows, shape: tuple[int, ...], preprocess: Preprocess) -> Pack | None:
-    """The pack at `path`; None where there is none, or one that is not whole."""
+def _open(path: Path, rows: Rows, shape: tuple[int, ...], preprocess: Preprocess, threads: int) -> Pack | None:
+    """The pack at `path`; None where there is none, or one that is not what was written."""
     record = _record(path)
     if record is None or record["shape"] != list(shape) or path.stat().st_size != math.prod(shape):
         return None
     failed = {int(rows[int(position)]): str(reason) for position, reason in record["failed"].items()}
     pixels = np.memmap(path, np.uint8, "r", shape=shape)
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="pack") as pool:
+        starts = range(0, len(rows), CHUNK)
+        checksums = list(pool.map(lambda start: zlib.crc32(pixels[start : start + CHUNK].data), starts))
+    if checksums != record["checksums"]:
+        logger.warning("the packed pictures in %s are damaged; they are packed again", path)
+        return None
     return Pack(preprocess=preprocess, rows=rows, pixels=pixels, failed=failed, path=path)
 
 
@@ -242,7 +253,9 @@ def _record(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.with_suffix(".json").read_text())
     except (FileNotFoundError, ValueError):
         return None
-    whole = isinstance(record, dict) and record.keys() >= {"name", "shape", "failed"} and path.exists()
+    whole = (
+        isinstance(record, dict) and record.keys() >= {"name", "shape", "failed", "checksums"} and path.exists()
+    )
     return record if whole else None
 
 
