@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from resnets.data.augment.batch import erase, ready_batch
 from resnets.data.augment.mixing import mix
 from resnets.data.augment.settings import Augment
+from resnets.data.augment.transfer import sent
 from resnets.data.batches import Batch
 from resnets.preprocess import Preprocess
 from resnets.training.step import Part
@@ -30,8 +31,8 @@ def prepare(
     size: (height, width) that the pictures are scaled down to, antialiased; None: as they are.
     """
     draws = batch.draws[cut]
-    images = batch.images[cut].to(device, non_blocking=True)
-    labels = {head: values[cut].to(device, non_blocking=True) for head, values in batch.labels.items()}
+    images = sent(batch.images[cut], device)
+    labels = {head: sent(values[cut], device) for head, values in batch.labels.items()}
     images = ready_batch(
         images, draws, settings=augment, seed=seed, epoch=epoch, mean=preprocess.mean, std=preprocess.std
     )

@@ -45,6 +45,7 @@ def test_shifted_mirrored_and_normalised_pictures_have_the_same_bits(
             Augment(geometry="pad-crop", pad=PAD, border=border),
             Augment(flip=0.3),
             Augment(),
+            Augment(pad=40),  # of nothing that is shifted
         ):
             ours, theirs = (ready(images, augment, dtype, on=on) for on in (True, False))
             assert ours.dtype == dtype

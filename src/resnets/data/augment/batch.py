@@ -9,6 +9,7 @@ memory, so that one row of one picture is W * C numbers side by side.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from resnets.data.augment.geometry import Rows, crop_boxes, erasing_boxes, mirro
 from resnets.data.augment.operations import as_bytes, as_floats, brightness, contrast, saturation
 from resnets.data.augment.policy import apply_policy
 from resnets.data.augment.settings import Augment, Border
+from resnets.data.augment.transfer import sent
 from resnets.data.augment.warp import stroke, warp
 from resnets.networks.kernels.pictures import VALUES, can_make_ready, make_ready
 
@@ -40,14 +42,14 @@ def ready_batch(
     if not (settings.moves_alone and can_make_ready(images, dtype)):
         images = augment_batch(images, rows, settings=settings, seed=seed, epoch=epoch)
         return normalise(images, mean=mean, std=std, dtype=dtype)
-    offsets = chosen = None
+    moves: dict[str, Any] = {}
     if settings.geometry == "pad-crop" and settings.pad:
         _check_border(images, settings.pad, settings.border)
         offsets = shifts(rows, pad=settings.pad, seed=seed, epoch=epoch)
+        moves = {"offsets": offsets, "pad": settings.pad, "border": settings.border}
     if settings.flip:
-        chosen = mirrored(rows, probability=settings.flip, seed=seed, epoch=epoch)
-    table = _table(tuple(mean), tuple(std), dtype)
-    return make_ready(images, table, offsets=offsets, mirrored=chosen, pad=settings.pad, border=settings.border)
+        moves["mirrored"] = mirrored(rows, probability=settings.flip, seed=seed, epoch=epoch)
+    return make_ready(images, _table(tuple(mean), tuple(std), dtype), **moves)
 
 
 def augment_batch(images: torch.Tensor, rows: Rows, *, settings: Augment, seed: int, epoch: int) -> torch.Tensor:
@@ -90,7 +92,7 @@ def pad_crop(images: torch.Tensor, offsets: npt.NDArray[np.int64], *, pad: int, 
     windows = padded.as_strided((count * tall * wide - width + 1, width * channels), (channels, 1))
     starts = (np.arange(count) * tall + offsets[:, 0])[:, None] + np.arange(height)[None, :]  # (B, H)
     starts = starts * wide + offsets[:, 1:2]
-    lines = windows.index_select(0, torch.from_numpy(starts.reshape(-1)).to(images.device))
+    lines = windows.index_select(0, sent(starts.reshape(-1), images.device))
     return lines.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
@@ -102,8 +104,8 @@ def resized_crop(images: torch.Tensor, boxes: npt.NDArray[np.int64]) -> torch.Te
     height, width = images.shape[2:]
     ys = _positions(boxes[:, 0], boxes[:, 2], height)  # (B, H) in pixels of the source
     xs = _positions(boxes[:, 1], boxes[:, 3], width)
-    lines = torch.from_numpy((2 * ys + 1) / height - 1).to(images.device, torch.float32)
-    columns = torch.from_numpy((2 * xs + 1) / width - 1).to(images.device, torch.float32)
+    lines = sent((2 * ys + 1) / height - 1, images.device, torch.float32)
+    columns = sent((2 * xs + 1) / width - 1, images.device, torch.float32)
     grid = torch.stack(
         [columns[:, None, :].expand(-1, height, -1), lines[:, :, None].expand(-1, -1, width)], dim=3
     )  # (B, H, W, 2)
@@ -115,16 +117,14 @@ def flip(images: torch.Tensor, chosen: npt.NDArray[np.bool_]) -> torch.Tensor:
     """Mirror the chosen pictures (B,) left to right."""
     members = np.flatnonzero(chosen)
     lines = _nhwc(images)
-    chosen_ones = lines.index_select(0, torch.from_numpy(members).to(images.device))
+    chosen_ones = lines.index_select(0, sent(members, images.device))
     mirror = chosen_ones.permute(0, 3, 1, 2).flip(3)  # torch is fast at this form of it
     return _replaced(lines, members, _nhwc(mirror)).permute(0, 3, 1, 2)
 
 
 def jitter(images: torch.Tensor, factors: npt.NDArray[np.float64]) -> torch.Tensor:
     """Brightness, contrast and saturation times `factors` (B, 3), in this order; an alpha channel stays."""
-    bright, contrasted, saturated = (
-        torch.from_numpy(factors).to(images.device, torch.float32).T[..., None, None, None]
-    )
+    bright, contrasted, saturated = sent(factors, images.device, torch.float32).T[..., None, None, None]
     colours = brightness(as_floats(images[:, :3]), bright)
     colours = saturation(contrast(colours, contrasted), saturated)
     return torch.cat([as_bytes(colours), images[:, 3:]], dim=1).contiguous(memory_format=torch.channels_last)
@@ -151,7 +151,7 @@ def erase(images: torch.Tensor, rows: Rows, *, probability: float, seed: int, ep
 
 def inside(boxes: npt.NDArray[np.int64], images: torch.Tensor) -> torch.Tensor:
     """(B, 1, H, W): which pixels lie in the boxes (B, 4: top, left, height, width)."""
-    top, left, height, width = torch.from_numpy(boxes).to(images.device)[:, :, None, None, None].unbind(1)
+    top, left, height, width = sent(boxes, images.device)[:, :, None, None, None].unbind(1)
     y = torch.arange(images.shape[2], device=images.device)[:, None]
     x = torch.arange(images.shape[3], device=images.device)[None, :]
     return (y >= top) & (y < top + height) & (x >= left) & (x < left + width)
@@ -163,16 +163,17 @@ def _normalised(
     count, channels, height, width = images.shape
     # whole picture rows, so that the innermost loop is W * C long and not C
     lines = _nhwc(images).view(count * height, width * channels).to(torch.float32)
-    lines.mul_(lines.new_tensor([1 / (255 * s) for s in std]).repeat(width))
-    lines.add_(lines.new_tensor([-m / s for m, s in zip(mean, std, strict=True)]).repeat(width))
+    scale = torch.tensor([1 / (255 * s) for s in std])
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
+    lines.mul_(sent(scale, images.device).repeat(width)).add_(sent(shift, images.device).repeat(width))
     return lines.to(dtype).view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 @functools.lru_cache(maxsize=16)
 def _table(mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype) -> torch.Tensor:
     """(C, 256): each byte normalised, channel by channel."""
-    every = torch.arange(VALUES, dtype=torch.uint8).repeat(len(mean), 1)[None, :, :, None]  # (1, C, 256, 1)
-    return _normalised(every, mean, std, dtype)[0, :, :, 0].contiguous()
+    every = torch.arange(VALUES, dtype=torch.uint8, device="cpu").expand(len(mean), -1)
+    return _normalised(every[None, :, :, None], mean, std, dtype)[0, :, :, 0].contiguous()
 
 
 def _nhwc(images: torch.Tensor) -> torch.Tensor:
@@ -193,7 +194,7 @@ def _replaced(images: torch.Tensor, members: npt.NDArray[np.int64], others: torc
     """`images` with those at `members` replaced by `others`, in one gather: faster than index_copy."""
     source = np.arange(len(images))
     source[members] = len(images) + np.arange(len(members))
-    return torch.cat([images, others]).index_select(0, torch.from_numpy(source).to(images.device))
+    return torch.cat([images, others]).index_select(0, sent(source, images.device))
 
 
 def _with_border(images: torch.Tensor, dimension: int, pad: int, border: Border) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 from resnets.base.streams import step_seed
 from resnets.data.augment.batch import inside
 from resnets.data.augment.settings import Augment
+from resnets.data.augment.transfer import sent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +54,9 @@ def mix(
         boxes = _cut_boxes(1 - weight, generator.random((len(images), 2)), height, width)
         mixed = torch.where(inside(boxes, images), partner, images)
         weight = 1 - boxes[:, 2] * boxes[:, 3] / (height * width)  # boxes at the border are smaller than drawn
-        share = torch.from_numpy(weight).to(images.device, torch.float32)
+        share = sent(weight, images.device, torch.float32)
     else:
-        share = torch.from_numpy(weight).to(images.device, torch.float32)
+        share = sent(weight, images.device, torch.float32)
         mixed = partner.lerp(images, share.to(images.dtype)[:, None, None, None])
     second = {head: values.roll(1, 0) for head, values in labels.items()}
     return Mixed(images=mixed, first=labels, second=second, weight=share)

@@ -11,6 +11,7 @@ import torch
 from resnets.base.streams import picture_uniform
 from resnets.data.augment import operations
 from resnets.data.augment.settings import Augment
+from resnets.data.augment.transfer import sent
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,14 +64,14 @@ def change_each(
     for position in np.unique(chosen):
         name = NAMES[position]
         members = np.flatnonzero(chosen == position)
-        where = torch.from_numpy(members).to(images.device)
+        where = sent(members, images.device)
         amount = share[members] * LARGEST[name][wide]
         group = images.index_select(0, where)
         if name in MOVES:
             matrix = _matrix(name, sign[members] * amount, images.shape[2:], pixels=wide)
-            changed = operations.move(group, torch.from_numpy(matrix).to(images.device, torch.float32))
+            changed = operations.move(group, sent(matrix, images.device, torch.float32))
         else:
-            signed = torch.from_numpy(sign[members] * amount).to(images.device, torch.float32)
+            signed = sent(sign[members] * amount, images.device, torch.float32)
             colours = _recolour(name, group[:, :3], signed[:, None, None, None])
             changed = torch.cat([colours, group[:, 3:]], dim=1)  # an alpha channel stays
         result.index_copy_(0, where, changed.contiguous(memory_format=torch.channels_last))

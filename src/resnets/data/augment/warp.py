@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from resnets.base.streams import picture_uniform
 from resnets.data.augment.operations import as_bytes, as_floats
 from resnets.data.augment.settings import Augment
+from resnets.data.augment.transfer import sent
 
 FIELD = 5  # control points a side of the elastic field
 
@@ -29,10 +30,10 @@ def warp(
     draws = 2 * picture_uniform(rows, seed=seed, epoch=epoch, purpose="warp", draws=4 + 2 * FIELD**2) - 1
     matrices = np.zeros((count, 2, 3))
     matrices[:, :, :2] = np.eye(2) + settings.affine * draws[:, :4].reshape(count, 2, 2)
-    theta = torch.from_numpy(matrices).to(images.device, torch.float32)
+    theta = sent(matrices, images.device, torch.float32)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)  # (B, H, W, 2), from -1 to 1
     if settings.elastic:
-        points = torch.from_numpy(draws[:, 4:].reshape(count, 2, FIELD, FIELD)).to(images.device, torch.float32)
+        points = sent(draws[:, 4:].reshape(count, 2, FIELD, FIELD), images.device, torch.float32)
         field = F.interpolate(points * (2 * settings.elastic), (height, width), mode="bicubic", align_corners=True)
         grid = grid + field.permute(0, 2, 3, 1)
     moved = F.grid_sample(as_floats(images), grid, padding_mode="border", align_corners=False)
@@ -47,8 +48,8 @@ def stroke(
     A whole pixel is a 3x3 maximum or minimum; a part of one is the same share of the way there.
     """
     draws = picture_uniform(rows, seed=seed, epoch=epoch, purpose="stroke", draws=2)
-    amounts = torch.from_numpy(draws[:, 0] * settings.stroke).to(images.device, torch.float32)[:, None, None, None]
-    sign = torch.from_numpy(np.where(draws[:, 1] < 0.5, -1, 1)).to(images.device)[:, None, None, None]
+    amounts = sent(draws[:, 0] * settings.stroke, images.device, torch.float32)[:, None, None, None]
+    sign = sent(np.where(draws[:, 1] < 0.5, -1, 1), images.device)[:, None, None, None]
     pixels = as_floats(images) * sign  # the minimum is the maximum of the negative
     for done in range(math.ceil(settings.stroke)):
         share = (amounts - done).clamp(0, 1)

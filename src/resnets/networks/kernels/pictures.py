@@ -38,7 +38,7 @@ def make_ready(
         raise RuntimeError("make_ready was called where can_make_ready says that it cannot run")
     images = images.contiguous(memory_format=torch.channels_last)
     _check(images, table, offsets, mirrored, pad, border)
-    y = torch.empty(images.shape, dtype=table.dtype, memory_format=torch.channels_last)
+    y = torch.empty(images.shape, dtype=table.dtype, device="cpu", memory_format=torch.channels_last)
     count, channels, height, width = images.shape
     numbers = (count, height, width, channels, pad, BORDERS.index(border))
     chosen = [None if values is None else torch.from_numpy(values) for values in (offsets, mirrored)]
@@ -64,6 +64,7 @@ def _check(
     fits = (
         images.dtype == torch.uint8
         and table.dtype in DTYPES
+        and table.device.type == "cpu"
         and table.shape == (channels, VALUES)
         and table.is_contiguous()
         and (border != "reflect" or pad < min(height, width))
