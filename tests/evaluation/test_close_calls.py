@@ -7,6 +7,7 @@ import torch
 
 from resnets.evaluation.close_calls import ERRORS, LEAST, SAMPLE, Rechecked, backend_for, closeness
 from resnets.evaluation.predict import Logits, TorchBackend
+from resnets.evaluation.views import with_views
 from resnets.labels import Head
 from resnets.networks import ResNetSpec, build
 from resnets.preprocess import Pixels, Preprocess
@@ -92,13 +93,16 @@ def test_answers_do_not_depend_on_the_batches_before() -> None:
     np.testing.assert_array_equal(alone.logits(pictures)["label"], after.logits(pictures)["label"])
 
 
-@pytest.mark.parametrize("views", ["one", "flip-shift"])
-def test_where_bf16_alone_answers_otherwise_than_fp32_it_does_not_with_close_calls_in_fp32(views: str) -> None:
-    model, pictures = a_model(), noise(512)  # noise, and a network that knows nothing: many close calls
+@pytest.mark.parametrize(("views", "count"), [("one", 512), ("flip-shift", 4096)])
+def test_where_bf16_alone_answers_otherwise_than_fp32_it_does_not_with_close_calls_in_fp32(
+    views: str, count: int
+) -> None:
+    model, pictures = a_model(), noise(count)  # noise, and a network that knows nothing: many close calls
     exact = backend_for(model, device="cpu", precision="fp32", views=views)  # type: ignore[arg-type]
     checked = backend_for(model, device="cpu", precision="bf16", views=views)  # type: ignore[arg-type]
     right = exact.logits(pictures)["label"].argmax(axis=1)
-    rough = TorchBackend(model, precision="bf16").logits(pictures)["label"].argmax(axis=1)
+    alone = with_views(TorchBackend(model, precision="bf16"), views)  # type: ignore[arg-type]
+    rough = alone.logits(pictures)["label"].argmax(axis=1)
     assert (rough != right).any()
     found = checked.logits(pictures)["label"]
     assert (found.argmax(axis=1) == right).all()
@@ -115,6 +119,24 @@ def test_classes_that_a_picture_has_are_those_of_fp32() -> None:
     assert ((rough > middle) != (exact > middle)).any()
     found = backend_for(model, device="cpu", precision="bf16", views="one").logits(pictures)["label"]
     assert ((found > middle) == (exact > middle)).all()
+
+
+def test_a_call_that_is_no_number_is_made_again() -> None:
+    rough, exact = np.tile([9.0, 0.0], (64, 1)), np.tile([8.0, 0.0], (64, 1))
+    rough[0] = np.nan
+    rough[1] = [0.1, 0]
+    slow = Table(exact)
+    rechecked = Rechecked(Table(np.where(np.isnan(rough), -np.inf, rough)), slow, {"label": Head(ids=("a", "b"))})
+    with np.errstate(invalid="ignore"):
+        found = rechecked.logits(numbered(64))["label"]
+    np.testing.assert_array_equal(found, exact.astype(np.float32))
+
+
+def test_two_pictures_or_one_are_asked_in_fp32_alone() -> None:
+    lines = np.tile([9.0, 0.0], (2, 1))
+    fast, slow = Table(lines), Table(lines)
+    Rechecked(fast, slow, {"label": Head(ids=("a", "b"))}).logits(numbered(2))
+    assert (fast.asked, slow.asked) == ([], [[0, 1]])
 
 
 def test_fp32_is_asked_once() -> None:

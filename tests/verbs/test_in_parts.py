@@ -88,8 +88,8 @@ def lines(out: Path) -> list[dict[str, Any]]:
 
 
 def test_the_parts_of_one_process_are_what_predict_answers(folder: Path, tmp_path: Path) -> None:
-    written = predict_in_parts(model(), folder, tmp_path / "out", threads=1)
-    expected = [one.to_json() for one in predict(model(), folder, threads=1)]
+    written = predict_in_parts(model(), folder, tmp_path / "out", batch=4, threads=1)
+    expected = [one.to_json() for one in predict(model(), folder, batch=4, threads=1)]
     assert lines(tmp_path / "out") == expected
     assert (written.files, written.errors, written.skipped) == (47, 1, 1)
     assert written.parts == len(list((tmp_path / "out").glob("part-*")))

@@ -30,7 +30,12 @@ MODEL = Argument(name="model", help="a model file, a run folder, or weights of t
 MACHINE = (
     Option(name="batch", hint=int, help="pictures at a time", group="The machine"),
     Option(name="device", hint=str, help="cpu, cuda, cuda:N or mps", group="The machine"),
-    Option(name="precision", hint=Literal["fp32", "bf16"], help="bf16: close calls in fp32", group="The machine"),
+    Option(
+        name="precision",
+        hint=Literal["fp32", "bf16"],
+        help="in bf16 close calls are made in fp32",
+        group="The machine",
+    ),
     Option(name="threads", hint=int, help="processor threads", group="The machine"),
 )
 VIEWS = Option(

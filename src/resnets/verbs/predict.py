@@ -69,7 +69,7 @@ def predict(
     top: int = 5,
     batch: int = 32,
     device: str | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Literal["fp32", "bf16"] | None = None,
     views: Views = "one",
     threads: int | None = None,
     progress: Progress | None = None,
@@ -79,13 +79,16 @@ def predict(
     model: a model, or what `resnets.load` takes. paths: files, folders (all pictures below, sorted) and patterns
     such as `*.jpg`; any iterable, which is read as it is needed, so that millions of files need no memory.
     top: classes a file; where it may have several, those above their thresholds. batch: pictures at a time.
-    threads: of the processor; None is all of them. precision, views: as for `evaluate`.
+    threads: of the processor; None is all of them. precision: None is bf16 where the hardware multiplies it, else
+    fp32; with bf16 close calls are made in fp32 (`evaluation.close_calls`). views: as for `evaluate`.
     Raises UsageError and ModelFileError before the first prediction.
     """
-    from resnets.evaluation.close_calls import backend_for
+    from resnets.evaluation.close_calls import backend_for, fastest_for
 
     loaded = _usable(model, top=top, batch=batch)
-    backend = backend_for(loaded, device=pick_device(device), precision=precision, views=views)
+    where = pick_device(device)
+    precision = precision or fastest_for(loaded, where)
+    backend = backend_for(loaded, device=where, precision=precision, views=views)
     files = Files([paths] if isinstance(paths, str | Path) else paths)
     made = _predictions(
         files,
@@ -123,7 +126,7 @@ def predict_in_parts(
     top: int = 5,
     batch: int = 32,
     device: str | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Literal["fp32", "bf16"] | None = None,
     views: Views = "one",
     threads: int | None = None,
     progress: Progress | None = None,
@@ -135,7 +138,7 @@ def predict_in_parts(
     the same call, with any number of processes, does what is missing.
     Raises UsageError where the folder has other files, or the answers of another model, other paths or options.
     """
-    from resnets.evaluation.close_calls import backend_for
+    from resnets.evaluation.close_calls import backend_for, fastest_for
     from resnets.evaluation.parts import Parts, agree, identity, own_device, part_size
 
     if form not in PART_FORMATS:
@@ -144,12 +147,15 @@ def predict_in_parts(
         )
     loaded = _usable(model, top=top, batch=batch)
     place, folder = world(), Path(out)
-    backend = backend_for(loaded, device=own_device(device, place), precision=precision, views=views)
+    where = own_device(device, place)
+    precision = precision or fastest_for(loaded, where)
+    backend = backend_for(loaded, device=where, precision=precision, views=views)
     found = Files([paths] if isinstance(paths, str | Path) else paths)
     files = list(found)
     asked = {"verb": "predict", "model": identity(loaded), "files": len(files), "list": _digest(files)}
-    asked |= {"form": form, "top": top, "precision": precision, "views": views}
-    each = agree(folder, asked, each=part_size(len(files), place), place=place)
+    asked |= {"form": form, "top": top, "batch": batch, "precision": precision, "views": views}
+    # whole batches: what is answered in fp32 depends on the batch, and must not on processes and restarts
+    each = agree(folder, asked, each=part_size(len(files), place, multiple=batch), place=place)
     parts = Parts(folder=folder, items=len(files), each=each, ending=f".{form}")
     mine = parts.to_do(place)
     numbers = [number for part in mine for number in parts.span(part)]
