@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from resnets.base.errors import UsageError
 from resnets.base.files import write_text
+from resnets.base.machine import default_threads
 from resnets.base.options import flag_of, from_mapping, option, option_of
 from resnets.data.names import displayed
 from resnets.data.options import DataOptions, data_options
@@ -164,6 +165,14 @@ class TrainConfig:
     device: str | None = option(None, "cpu, cuda, cuda:N or mps", group="The machine")
     precision: Literal["fp32", "bf16"] | None = option(None, "precision of the step", group="The machine")
     threads: int | None = option(None, "processor threads", group="The machine")
+    compile: bool = option(
+        False, "torch.compile for the network, in place of the kernels of this package", group="The machine"
+    )
+    reproducible: bool = option(
+        False,
+        "nothing depends on this machine: fp32, torch's own kernels, one thread but by --threads, exact resumes",
+        group="The machine",
+    )
     sync_norm: bool = option(
         False, "several GPUs: batch norm over the whole batch, not over each process's part", group="The machine"
     )
@@ -220,6 +229,11 @@ class TrainConfig:
         data_options(self)  # refuses what does not go together
         self._refuse_combinations()
 
+    @property
+    def used_threads(self) -> int:
+        """Of the processor: as asked, else all of them, or one where no machine may be told from the bits."""
+        return self.threads or (1 if self.reproducible else default_threads())
+
     def _refuse_combinations(self) -> None:
         only_with = (
             ("pad", "augment", "pad-crop"),
@@ -240,6 +254,8 @@ class TrainConfig:
             raise UsageError("--resize ink shows all that is drawn; --augment rrc would cut it: choose pad-crop")
         if self.minutes is not None and self.epochs is not None:
             raise UsageError("--minutes plans the epochs; give it without --epochs")
+        self._refuse_pairs("reproducible", ("minutes", "compile"), "it does without all that depends on a machine")
+        self._refuse_pairs("compile", ("minutes",), "how long compiling takes is not known before")
         if self.all_train and self.holdout_combinations is not None:
             raise UsageError("--holdout-combinations is for validation, which --all-train does without; give one")
         if self.all_train and self.early_stop is not None:
@@ -252,6 +268,11 @@ class TrainConfig:
             )
         if self.batch is not None and (self.accumulate or 1) > self.batch:
             raise UsageError(f"--accumulate {self.accumulate} cannot divide a batch of {self.batch} pictures")
+
+    def _refuse_pairs(self, name: str, others: tuple[str, ...], why: str) -> None:
+        for other in others:
+            if getattr(self, name) and getattr(self, other):
+                raise UsageError(f"{flag_of(name)} does not go with {flag_of(other)}: {why}; give one of them")
 
     def _at_least(self, name: str, least: float, *, above: bool = False) -> None:
         value = getattr(self, name)

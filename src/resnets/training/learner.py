@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from resnets.training.checkpoint import optimizer_tensors, restore_optimizer
+from resnets.training.compiling import compiled
 from resnets.training.distill import Teacher, Teaching
 from resnets.training.optimizers import optimizer_of
 from resnets.training.plan import Plan
@@ -35,6 +36,7 @@ class Learner:
         hold(network, plan.thaw, step=plan.steps)  # the optimizer has all that is ever trained
         self.optimizer = optimizer_of(network, plan)
         self.average = Average(network, config.ema) if config.ema else None
+        self.called = compiled(network) if config.compile else network  # one way or the other
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bf16")
         self.teaching = None if teacher is None else self._taught_by(teacher)
 
@@ -59,7 +61,7 @@ class Learner:
         config = self.plan.config
         hold(self.network, self.plan.thaw, step=scheduled)
         record = train_step(
-            self.network,
+            self.called,
             parts,
             self.optimizer,
             pictures=pictures,

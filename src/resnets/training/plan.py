@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.base.errors import DataError, UsageError
-from resnets.base.machine import default_threads, has_bf16_units, numeric_environment, pick_device
+from resnets.base.machine import has_bf16_units, numeric_environment, pick_device
 from resnets.base.text import counted, printable
 from resnets.base.world import world
 from resnets.data.augment.settings import Augment, default_augment
@@ -23,6 +23,7 @@ from resnets.networks import kernels
 from resnets.networks.spec import SMALL_PICTURE, ResNetSpec
 from resnets.networks.variants import variant
 from resnets.preprocess import CHANNELS, IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from resnets.training.compiling import KERNELS, check_compiler
 from resnets.training.config import TrainConfig, parse_size
 from resnets.training.imbalance import balanced_head
 from resnets.training.recipes import Facts, default_momentum, default_rate, default_weight_decay, recipe
@@ -115,13 +116,16 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
     spec = None if foreign else variant(model)
     fixed_norm = _fixed_norm(config, optimizer, spec, from_scratch=from_scratch, wanted=values["fixed_norm"])
     device = pick_device(config.device)
-    threads = config.threads or default_threads()
-    precision = config.precision or _precision(device, size, reasons)
+    precision = config.precision or ("fp32" if config.reproducible else _precision(device, size, reasons))
+    if config.compile:
+        check_compiler(device)
     epochs = config.epochs or values["epochs"]
     steps_per_epoch = batches_in_epoch(len(rows), batch)
     steps = epochs * steps_per_epoch
     warmup = config.warmup if config.warmup is not None else values["warmup"] * epochs / values["epochs"]
     no_validation = config.all_train or not pictures["val"]
+    if config.reproducible:
+        reasons.append("reproducible: fp32, torch's own kernels, a fixed number of threads")
     if config.sampling == "balanced":
         reasons.append(f"classes of {printable(balanced_head(data))} equally often")
     resolved = replace(
@@ -169,7 +173,8 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         score_weight=written(head_weights(config.score_weight, data.heads, flag="--score-weight")),
         device=device,
         precision=precision,
-        threads=threads,
+        threads=config.used_threads,
+        accumulate=config.accumulate or (1 if config.reproducible else None),
         recalibrate=config.recalibrate
         if config.recalibrate is not None
         else steps < SHORT_RUN_STEPS and config.freeze != "body" and config.norms == "trained",
@@ -187,14 +192,22 @@ def make_plan(config: TrainConfig, data: Data, *, measure: Measure, foreign: boo
         steps_per_epoch=steps_per_epoch,
         steps=steps,
         warmup_steps=round(warmup * steps_per_epoch),
-        environment=numeric_environment(
-            device=device, threads=threads, precision=precision, kernels=kernels.state()
-        ),
+        environment=environment_of(resolved),
         reasons=tuple(reasons),
     )
     if foreign or (plan.thaw.everything and not facts.pretrained):
         return plan
     return replace(plan, reasons=(*reasons, plan.thaw.said(resolved.lr or 0.0, len(variant(model).depths))))
+
+
+def environment_of(config: TrainConfig) -> dict[str, Any]:
+    """What the bits of a run with these resolved options depend on, here and now."""
+    return numeric_environment(
+        device=config.device or "cpu",
+        threads=config.threads or 1,
+        precision=config.precision or "fp32",
+        kernels=KERNELS if config.compile else kernels.state() if config.device == "cpu" else "torch",
+    )
 
 
 def warn_of_few(plan: Plan) -> None:

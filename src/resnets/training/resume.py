@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from resnets.base.errors import RunError, UsageError
-from resnets.base.machine import numeric_environment
 from resnets.base.options import flag_of
 from resnets.base.program import command_line
 from resnets.base.text import counted, printable
 from resnets.base.world import restarts, world
 from resnets.data.manifest import Manifest
-from resnets.networks import kernels
+from resnets.training.compiling import check_compiler
 from resnets.training.config import RESUMABLE, TrainConfig, changed
-from resnets.training.plan import Plan, differences, extend
+from resnets.training.plan import Plan, differences, environment_of, extend
 from resnets.training.run import EVENTS, LAUNCH, read_events
 
 
@@ -113,18 +112,16 @@ def changed_plan(plan: Plan, config: TrainConfig, run: Path, *, finished: bool) 
     asked = replace(
         plan.config, threads=config.threads or plan.config.threads, track=config.track or plan.config.track
     )
-    environment = numeric_environment(
-        device=asked.device or "cpu",
-        threads=asked.threads or 1,
-        precision=asked.precision or "fp32",
-        kernels=kernels.state(),
-    )
-    return replace(plan, config=asked, environment=environment)
+    if asked.compile:
+        check_compiler(asked.device or "cpu")
+    return replace(plan, config=asked, environment=environment_of(asked))
 
 
 def departures_of(before: Plan, now: Plan, earlier: list[str]) -> list[str]:
     """Why the run, taken up with the plan `now`, is not the one that was planned; `earlier` ones stay."""
     changes = differences(before.environment, now.environment)
+    if now.config.compile:  # for the shapes that come, in the order that they come in
+        changes.append("compiled anew by torch")
     if now.config.epochs != before.config.epochs:
         changes.append(f"extended from {before.config.epochs} to {now.config.epochs} epochs")
     return list(dict.fromkeys([*earlier, *changes]))

@@ -4,9 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.base.errors import UsageError
-from resnets.base.machine import default_threads
 from resnets.evaluation.predict import threads_of
-from resnets.networks import kernels
 from resnets.training.config import TrainConfig
 from resnets.training.default_weights import with_default_weights
 from resnets.training.find_rate import RateTrial
@@ -14,6 +12,7 @@ from resnets.training.find_rate import find_rate as tried
 from resnets.training.gallery import Gallery
 from resnets.training.memory import fit
 from resnets.training.plan import make_plan
+from resnets.training.reproducible import kernels_of
 from resnets.training.start import (
     OnProgress,
     as_weights_ask,
@@ -43,7 +42,7 @@ def find_rate(
     config = as_weights_ask(config, progress)
     opened = open_for_training(data, config, progress)
     config, _ = with_default_weights(config, opened, progress)
-    with threads_of(config.threads or default_threads()), kernels.using(True):
+    with threads_of(config.used_threads), kernels_of(config):
         gallery = Gallery(opened, threads=config.threads, progress=progress)
         plan = make_plan(config, opened, measure=gallery.mean_std)
         network = planned_network(plan)

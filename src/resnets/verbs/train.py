@@ -11,7 +11,6 @@ from typing import Any
 from torch import nn
 
 from resnets.base.errors import RunError, UsageError, WorkStopped, is_out_of_memory
-from resnets.base.machine import default_threads
 from resnets.base.text import counted
 from resnets.data.dataset import Data
 from resnets.data.manifest import Manifest
@@ -29,8 +28,9 @@ from resnets.training.imbalance import warn_of_rare
 from resnets.training.loop import OnEvent, Training
 from resnets.training.memory import fit, spare_memory
 from resnets.training.pace import epochs_within, measured_rate
-from resnets.training.plan import Plan, make_plan, plan_line, warn_of_few
+from resnets.training.plan import Plan, differences, make_plan, plan_line, warn_of_few
 from resnets.training.probe import Probe, probe
+from resnets.training.reproducible import kernels_of
 from resnets.training.resume import (
     begun_before,
     changed_plan,
@@ -170,7 +170,7 @@ def _start(data: Any, config: TrainConfig, network: nn.Module | None, caller: _C
     choice = None
     if network is None:
         asked, choice = group.lead(lambda: with_default_weights(asked, opened, progress))
-    with threads_of(asked.threads or default_threads()), kernels.using(True):
+    with threads_of(asked.used_threads), kernels_of(asked):
         gallery = Gallery(opened, threads=asked.threads, progress=progress)
         foreign = network is not None
         plan = group.lead(lambda: make_plan(asked, opened, measure=gallery.mean_std, foreign=foreign))
@@ -286,14 +286,15 @@ def _resume(data: Any, run: Path, config: TrainConfig, network: nn.Module | None
     refuse_other_options(config)
     group, progress = caller.group, caller.progress
     before = group.lead(lambda: recorded(run))
-    with _held(run, group) as stop, kernels.using(True):
+    with _held(run, group) as stop, kernels_of(before.latest.config):
         plan = group.lead(lambda: changed_plan(before.latest, config, run, finished=before.finished))
         opened = shared_data(group, lambda: _same_data(data, run, plan.config, progress, expected=before.data))
         checkpoint = group.lead(lambda: load_checkpoint(run))
         earlier = checkpoint.state["position"]["departures"] if checkpoint else []
         departures = departures_of(before.first, plan, earlier)
-        if departures and config.exact:
-            raise RunError(f"an exact resume is not possible here: {'; '.join(departures)}")
+        elsewhere = differences(before.first.environment, plan.environment) if plan.config.reproducible else []
+        if refused := departures if config.exact else elsewhere:
+            raise RunError(f"an exact resume is not possible here: {'; '.join(refused)}")
         with threads_of(plan.config.threads):
             gallery = Gallery(opened, threads=plan.config.threads, progress=progress)
             base = planned_network(plan) if network is None else network
