@@ -7,7 +7,7 @@ whose scale starts at zero, so that a block begins as its shortcut (Goyal et al.
 
 from torch import Tensor, nn
 
-from resnets.networks.layers import Blur, activation, attention, conv, drop_path, join, norm, norm_act
+from resnets.networks.layers import Blur, activation, attention, conv, drop_path, join, norm, norm_act, parted
 from resnets.networks.shortcuts import shortcut
 from resnets.networks.spec import Place, ResNetSpec
 
@@ -32,8 +32,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, O, H/s, W/s)."""
-        residual = x if self.downsample is None else self.downsample(x)
-        x = self.aa(norm_act(self.bn1, self.conv1(x), act=self.act1))  # (B, O, H/s, W/s)
+        x, residual = parted(self.conv1, x)
+        residual = residual if self.downsample is None else self.downsample(residual)
+        x = self.aa(norm_act(self.bn1, x, act=self.act1))  # (B, O, H/s, W/s)
         x = self.conv2(x)
         return norm_act(self.bn2, x, gates=(self.se, self.drop_path), residual=residual, act=self.act2)
 
@@ -63,8 +64,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, O, H/s, W/s)."""
-        residual = x if self.downsample is None else self.downsample(x)
-        x = norm_act(self.bn1, self.conv1(x), act=self.act1)  # (B, I, H, W); v1: (B, I, H/s, W/s)
+        x, residual = parted(self.conv1, x)
+        residual = residual if self.downsample is None else self.downsample(residual)
+        x = norm_act(self.bn1, x, act=self.act1)  # (B, I, H, W); v1: (B, I, H/s, W/s)
         x = self.aa(norm_act(self.bn2, self.conv2(x), act=self.act2))  # (B, I, H/s, W/s)
         x = self.conv3(x)  # (B, O, H/s, W/s)
         return norm_act(self.bn3, x, gates=(self.se, self.drop_path), residual=residual, act=self.act3)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from resnets.networks import kernels
+from resnets.networks.kernels.switch import unhooked
 from resnets.networks.spec import ResNetSpec
 
 NORM_GROUPS = 32  # Wu and He 2018, table 3
@@ -47,6 +48,15 @@ class Conv2d(nn.Conv2d):
         """(B, C, H, W) -> (B, O, H/s, W/s)."""
         y = kernels.convolve(self, x)
         return super().forward(x) if y is None else y
+
+
+def parted(conv: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(conv(x), x): the two ways that part at the beginning of a residual block.
+
+    A kernel that computes the convolution adds the gradients of both ways where they meet.
+    """
+    both = kernels.convolve_and_pass(conv, x) if type(conv) is Conv2d and unhooked(conv) else None
+    return (conv(x), x) if both is None else both
 
 
 class MaxPool2d(nn.MaxPool2d):

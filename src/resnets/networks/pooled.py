@@ -5,7 +5,7 @@ Shapes: B pictures, C channels coming in, O going out, H×W pixels.
 
 from torch import Tensor, nn
 
-from resnets.networks.layers import MaxPool2d, activation, conv, norm, norm_act
+from resnets.networks.layers import MaxPool2d, activation, conv, norm, norm_act, parted
 from resnets.networks.spec import Place, ResNetSpec
 
 
@@ -47,7 +47,8 @@ class DawnBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
-        branch = norm_act(self.bn1, self.conv1(x), act=self.act1)
+        branch, x = parted(self.conv1, x)
+        branch = norm_act(self.bn1, branch, act=self.act1)
         return x + norm_act(self.bn2, self.conv2(branch), act=self.act2)
 
 
@@ -64,4 +65,5 @@ class VanillaBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""
-        return norm_act(self.bn1, self.conv1(x), residual=x, act=self.act1)
+        branch, x = parted(self.conv1, x)
+        return norm_act(self.bn1, branch, residual=x, act=self.act1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from resnets.base.errors import UsageError
 from resnets.networks import build, kernels
 from resnets.networks.kernels.build import load
-from resnets.networks.layers import Conv2d, conv
+from resnets.networks.layers import Conv2d, conv, parted
 from resnets.networks.variants import variant
 
 SHAPES = (  # pictures, channels, height, width; out, side of a filter, stride
@@ -115,6 +115,59 @@ def test_values_and_gradients_have_the_same_bits_at_any_number_of_threads_and_pi
         assert torch.equal(to_x, whole[1])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(module(x[:3]), whole[0][:3])
+
+
+@pytest.mark.parametrize(("shape", "filters"), SHAPES, ids=str)
+def test_where_two_ways_part_their_gradients_are_added_before_they_are_rounded(
+    shape: tuple[int, ...], filters: tuple[int, int, int]
+) -> None:
+    module, x = module_for(shape, filters), rounded(shape, 0).bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, passed = parted(module, x)
+    assert is_ours(y)
+    assert torch.equal(passed, x)
+    along, around = rounded(tuple(y.shape), 2), rounded(shape, 3)
+    torch.autograd.backward([y, passed], [along.bfloat16(), around.bfloat16()])
+    about = {"stride": filters[2], "padding": module.padding}
+    exact = around.double() + torch.nn.grad.conv2d_input(
+        shape, module.weight.detach().double(), along.double(), **about
+    )
+    assert x.grad is not None
+    if shape[1] % 16 == 0:
+        close_to_bf16(x.grad, exact)
+    else:  # PyTorch's gradient, which is rounded before the sum
+        torch.testing.assert_close(x.grad.double(), exact, rtol=2**-6, atol=0.01 * float(exact.abs().max()))
+
+
+def test_a_way_that_leads_nowhere_has_no_gradient() -> None:
+    module, x = module_for((4, 32, 8, 8), (32, 3, 1)), rounded((4, 32, 8, 8), 0).bfloat16().requires_grad_()
+    for used in (0, 1):
+        x.grad = module.weight.grad = None
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            ways = parted(module, x)
+        ways[used].sum().backward()
+        assert x.grad is not None
+        assert (module.weight.grad is None) == (used == 1)
+        if used == 1:
+            assert torch.equal(x.grad, torch.ones_like(x))
+        else:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                alone = module(x)
+            (expected,) = torch.autograd.grad(alone.sum(), x)
+            assert torch.equal(x.grad, expected)
+
+
+def test_ways_part_as_ever_where_a_hook_looks_on_or_nothing_is_rounded() -> None:
+    module, x = module_for((4, 32, 8, 8), (32, 3, 1)), rounded((4, 32, 8, 8), 0).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, passed = parted(module, x)  # float32 goes on as it is
+        assert is_ours(y)
+        assert passed is x
+        seen = []
+        module.register_forward_hook(lambda *given: seen.append(given))
+        _, passed = parted(module, half := x.detach().bfloat16().requires_grad_())
+        assert passed is half
+    assert len(seen) == 1
 
 
 def test_the_filters_gradient_is_nearer_to_the_truth_than_torchs() -> None:

@@ -57,7 +57,7 @@ ARGUMENTS = {  # as the sources have them at their ends
     "norm_forward": (INT, INT, LONG, LONG, INT, INT, DOUBLE, DOUBLE, *[POINTER] * 9),
     "norm_backward": (INT, INT, LONG, LONG, INT, INT, *[POINTER] * 10),
     "convolve": (INT, *[POINTER] * 4),
-    "input_gradient": (INT, *[POINTER] * 4),
+    "input_gradient": (INT, *[POINTER] * 5),
     "filter_gradient": (INT, *[POINTER] * 4),
     "pool_forward": (INT, INT, *[POINTER] * 4),
     "pool_backward": (INT, INT, *[POINTER] * 4),

@@ -69,25 +69,34 @@ void pack_filters(const Plan& plan, const Part& part, const bf16* filters, int64
 
 // ---- multiplying -----------------------------------------------------------------------------------------------------
 
+INLINE __m512 plus(__m512 sums, const bf16* more) {
+    const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)more));
+    return _mm512_add_ps(sums, _mm512_castsi512_ps(_mm512_slli_epi32(words, 16)));
+}
+
 // Sums that are still to be rounded and stored. That is done while the next ones are multiplied, so that matrix units
 // need not wait for it.
 struct Rest {
     const float* sums = nullptr;                        // rows of one tile, or of two that stand side by side
     const int64_t *where = nullptr, *where_end = nullptr;  // in y, of each row
     bf16* y = nullptr;
+    const bf16* also = nullptr;  // what is added to y, where something is
     bool wide = false;
     bool far = false;  // y is too large for the caches: past them
 
     INLINE void store(int64_t count) {
         for (const int64_t* end = std::min(where_end, where + count); where < end; ++where) {
             const int64_t at = *where;
-            const __m512 low = _mm512_load_ps(sums);
+            const bool adds = also && at >= 0;
+            const __m512 low = adds ? plus(_mm512_load_ps(sums), also + at) : _mm512_load_ps(sums);
             if (!wide) {
                 if (at >= 0) _mm256_storeu_si256((__m256i*)(y + at), (__m256i)_mm512_cvtneps_pbh(low));
                 sums += LANES;
                 continue;
             }
-            const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(_mm512_load_ps(sums + LANES), low);
+            __m512 high = _mm512_load_ps(sums + LANES);
+            if (adds) high = plus(high, also + at + LANES);
+            const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(high, low);
             sums += 2 * LANES;
             if (at >= 0) far ? _mm512_stream_si512((__m512i*)(y + at), both) : _mm512_storeu_si512(y + at, both);
         }
@@ -130,6 +139,7 @@ struct Worker {  // a thread
     const Plan& plan;
     const std::vector<Buffer<bf16>>& filters;  // of each part
     const bool far;
+    const bf16 *all_y, *also;  // the whole of y, and what is added to it
     alignas(64) float sums[2][4 * SUMS];  // those that are multiplied, and those that are stored
     int which = 0;
     Rest rest;
@@ -142,7 +152,7 @@ struct Worker {  // a thread
         multiply<M, N>(products, plan.place * sizeof(bf16), a + one.place * plan.place, a + other.place * plan.place, b,
                        part.panel(), sums[which], rest);
         const int64_t* where = &part.where[tile * LANES];
-        rest = {sums[which], where, where + M * LANES, y, N > 1, far};
+        rest = {sums[which], where, where + M * LANES, y, also ? also + (y - all_y) : nullptr, N > 1, far};
     }
     void compute_tiles(const Part& part, const bf16* a, const bf16* b, size_t tile, int64_t block, bf16* y) {
         b += block * part.panel(), y += block * LANES;
@@ -203,7 +213,7 @@ int64_t splits_for(const Plan& plan, int threads) {
     return splits;
 }
 
-void compute(const Plan& plan, int threads, const bf16* a, const bf16* filters, bf16* y) {
+void compute(const Plan& plan, int threads, const bf16* a, const bf16* filters, bf16* y, const bf16* also) {
     std::vector<Buffer<bf16>> packed;
     for (const Part& part : plan.parts) {
         packed.emplace_back(plan.blocks_out() * part.panel());
@@ -216,7 +226,7 @@ void compute(const Plan& plan, int threads, const bf16* a, const bf16* filters, 
                      (uintptr_t)y % ROW == 0;
     const int64_t splits = splits_for(plan, threads);
     share(threads, plan.sets() * splits,
-          [&](int64_t from, int64_t to) { Worker{plan, packed, far}.run(a, y, from, to, splits); });
+          [&](int64_t from, int64_t to) { Worker{plan, packed, far, y, also}.run(a, y, from, to, splits); });
 }
 
 }  // namespace
@@ -225,12 +235,14 @@ extern "C" {
 
 // x, filters, y: bf16, channels last.
 void convolve(int threads, const int64_t* numbers, const void* x, const void* filters, void* y) {
-    compute(*plan_of(numbers, false, threads), threads, (const bf16*)x, (const bf16*)filters, (bf16*)y);
+    compute(*plan_of(numbers, false, threads), threads, (const bf16*)x, (const bf16*)filters, (bf16*)y, nullptr);
 }
 
-// grad, filters, to_x: bf16, channels last.
-void input_gradient(int threads, const int64_t* numbers, const void* grad, const void* filters, void* to_x) {
-    compute(*plan_of(numbers, true, threads), threads, (const bf16*)grad, (const bf16*)filters, (bf16*)to_x);
+// grad, filters, to_x: bf16, channels last; `also`, which may be null, is added to to_x before it is rounded.
+void input_gradient(int threads, const int64_t* numbers, const void* grad, const void* filters, const void* also,
+                    void* to_x) {
+    compute(*plan_of(numbers, true, threads), threads, (const bf16*)grad, (const bf16*)filters, (bf16*)to_x,
+            (const bf16*)also);
 }
 }
 
@@ -238,7 +250,7 @@ void input_gradient(int threads, const int64_t* numbers, const void* grad, const
 
 extern "C" {
 void convolve(int, const int64_t*, const void*, const void*, void*) {}
-void input_gradient(int, const int64_t*, const void*, const void*, void*) {}
+void input_gradient(int, const int64_t*, const void*, const void*, const void*, void*) {}
 }
 
 #endif

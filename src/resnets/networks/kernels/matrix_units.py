@@ -20,12 +20,31 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor | None:
     (B, C, H, W) -> (B, O, H/s, W/s). Values and the gradient of x are summed in float32 and rounded to bfloat16,
     as torch's are; the filters' gradient stays float32, where torch rounds it too.
     """
-    kernels = kernels_for(x)
-    if kernels is None or not kernels.matrix_units or not (_autocasts() and _suits(conv, x)):
+    kernels = _kernels(conv, x)
+    if kernels is None:
         return None
-    x = x.to(torch.bfloat16)
-    y: Tensor = _Convolve.apply(x, conv.weight, (kernels, conv.stride[0], conv.padding[0]))  # type: ignore[no-untyped-call]
+    options = (kernels, conv.stride[0], conv.padding[0], False)
+    y: Tensor = _Convolve.apply(x.to(torch.bfloat16), conv.weight, options)  # type: ignore[no-untyped-call]
     return y
+
+
+def convolve_and_pass(conv: nn.Conv2d, x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(conv(x), x) for what goes on with both, as a residual block does; None where another must compute it.
+
+    The gradients of x that come by the two ways are added as that of the convolution is stored.
+    """
+    kernels = _kernels(conv, x) if x.dtype == torch.bfloat16 and x.requires_grad else None
+    if kernels is None:
+        return None
+    options = (kernels, conv.stride[0], conv.padding[0], True)
+    both: tuple[Tensor, Tensor] = _Convolve.apply(x, conv.weight, options)  # type: ignore[no-untyped-call]
+    return both
+
+
+def _kernels(conv: nn.Conv2d, x: Tensor) -> Kernels | None:
+    kernels = kernels_for(x)
+    can = kernels is not None and kernels.matrix_units and _autocasts() and _suits(conv, x)
+    return kernels if can else None
 
 
 def _autocasts() -> bool:
@@ -57,34 +76,42 @@ def _suits(conv: nn.Conv2d, x: Tensor) -> bool:
 
 
 class _Convolve(torch.autograd.Function):
-    """Saved for the gradient: x and the filters, both in bfloat16."""
+    """Saved for the gradient: x and the filters, both in bfloat16. options: kernels, stride, padding; x passed on."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, options: tuple[Kernels, int, int]) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, options: tuple[Kernels, int, int, bool]
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
         rounded = weight.to(torch.bfloat16)
         ctx.save_for_backward(x, rounded)
         ctx.options = options
-        kernels, stride, padding = options
+        kernels, stride, padding, passes = options
         sides = zip(x.shape[2:], weight.shape[2:], strict=True)
         places = [(side + 2 * padding - filters) // stride + 1 for side, filters in sides]
         y = torch.empty((len(x), len(weight), *places), dtype=x.dtype, memory_format=torch.channels_last)
         kernels.convolve(*_about(x, y, weight.shape, stride, padding), *map(address, (x, rounded, y)))
-        return y
+        return (y, x) if passes else y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, also: Tensor | None = None) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
+        if grad is None:  # the convolution's values went nowhere
+            return also, None, None
         x, rounded = ctx.saved_tensors
-        kernels, stride, padding = ctx.options
+        kernels, stride, padding, _ = ctx.options
         grad = grad.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
         about = _about(x, grad, rounded.shape, stride, padding)
         to_x, to_weight = None, None
         if ctx.needs_input_grad[0] and x.shape[1] % LANES == 0:
             to_x = torch.empty_like(x, memory_format=torch.channels_last)
-            kernels.input_gradient(*about, *map(address, (grad, rounded, to_x)))
+            if also is not None:
+                also = also.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+            kernels.input_gradient(*about, *map(address, (grad, rounded, also, to_x)))
         elif ctx.needs_input_grad[0]:
             same = (rounded, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [True, False, False])
             to_x, _, _ = torch.ops.aten.convolution_backward(grad, x, *same)
+            to_x = to_x if also is None else to_x + also
         if ctx.needs_input_grad[1]:
             to_weight = torch.empty_like(rounded, dtype=torch.float32)
             kernels.filter_gradient(*about, *map(address, (x, grad, to_weight)))
