@@ -4,8 +4,9 @@
     python benchmarks/loader.py --seconds 0.1 --batch 128      # does it work?
 
 First whole epochs as training loads them, in pictures a second: as they come (fp32), and cast to bf16 as autocast
-does in the network. Then each part alone on one batch, in microseconds a picture. Random pixels; medians
-[quartiles]; the works of a group take turns.
+does in the network, by the kernel that shifts, mirrors and normalises in one pass, and by torch's steps. Then each
+part alone on one batch, in microseconds a picture. Random pixels; medians [quartiles]; the works of a group take
+turns.
 """
 
 import argparse
@@ -17,8 +18,9 @@ import torch
 
 from resnets.base.machine import cores, keep_freed_memory
 from resnets.base.streams import order
-from resnets.data.augment.batch import flip, normalise, pad_crop
+from resnets.data.augment.batch import flip, normalise, pad_crop, ready_batch
 from resnets.data.augment.geometry import mirrored, shifts
+from resnets.networks import kernels
 from resnets.training.rates import SMALL_AUGMENT, SMALL_PICTURES, Stopwatch, loading, small_pictures
 from rounds import machine, spread
 
@@ -33,7 +35,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     watch = Stopwatch(device=CPU, seconds=options.seconds)
-    print(f"{machine()}; {options.threads} threads; 32x32 px in colour\n")
+    with kernels.using(True):
+        print(f"{machine()}; {options.threads} threads; 32x32 px in colour; kernels: {kernels.state()}\n")
     for batch in options.batch:
         print(f"batches of {batch}:")
         show(watch, epochs(batch, options.threads), lambda seconds: SMALL_PICTURES / seconds, "images/s")
@@ -54,11 +57,16 @@ def epochs(batch: int, threads: int) -> dict[str, Callable[[], object]]:
     """Whole epochs as training loads them."""
     pictures = small_pictures(SMALL_PICTURES)
 
-    def epoch(dtype: torch.dtype) -> None:
-        for part in loading(pictures, batch=batch, threads=threads, device=CPU):
-            part.images.to(dtype)
+    def epoch(dtype: torch.dtype, on: bool) -> None:
+        with kernels.using(on):
+            for part in loading(pictures, batch=batch, threads=threads, device=CPU):
+                part.images.to(dtype)
 
-    return {"loader, fp32": partial(epoch, torch.float32), "loader, cast to bf16": partial(epoch, torch.bfloat16)}
+    return {
+        "loader, fp32": partial(epoch, torch.float32, True),
+        "loader, cast to bf16": partial(epoch, torch.bfloat16, True),
+        "loader by torch's steps, fp32": partial(epoch, torch.float32, False),
+    }
 
 
 def parts(batch: int) -> dict[str, Callable[[], object]]:
@@ -73,6 +81,11 @@ def parts(batch: int) -> dict[str, Callable[[], object]]:
     offsets = shifts(rows, pad=SMALL_AUGMENT.pad, seed=0, epoch=0)
     chosen = mirrored(rows, probability=0.5, seed=0, epoch=0)
     statistics = {"mean": preprocess.mean, "std": preprocess.std}
+
+    def ready(dtype: torch.dtype) -> None:
+        with kernels.using(True):
+            ready_batch(images, rows, settings=SMALL_AUGMENT, seed=0, epoch=0, dtype=dtype, **statistics)
+
     return {
         "gather (in a thread of its own)": lambda: pack.gather(rows, pixels),
         "draws of pad and crop, flip": lambda: (
@@ -81,6 +94,8 @@ def parts(batch: int) -> dict[str, Callable[[], object]]:
         ),
         "pad and crop": lambda: pad_crop(images, offsets, pad=SMALL_AUGMENT.pad, border=SMALL_AUGMENT.border),
         "flip": lambda: flip(images, chosen),
+        "all three by the kernel, fp32": lambda: ready(torch.float32),
+        "all three by the kernel, bf16": lambda: ready(torch.bfloat16),
         "normalise to fp32": lambda: normalise(images, **statistics),
         "normalise to bf16": lambda: normalise(images, **statistics, dtype=torch.bfloat16),
     }

@@ -13,6 +13,7 @@ from PIL import Image
 from resnets.data.augment.settings import Augment
 from resnets.data.batches import Pictures, training_batches
 from resnets.data.pack import Pack
+from resnets.networks import kernels
 from resnets.preprocess import Preprocess
 from resnets.training.prepare import prepare
 from resnets.training.step import Part
@@ -152,12 +153,16 @@ def small_pictures(count: int) -> Pictures:
 
 
 def loader(watch: Stopwatch, *, threads: int, batch: int = 128) -> Measured:
-    """Small pictures a second, ready for the network: gathered, padded and cropped, mirrored, normalised."""
+    """Small pictures a second, ready for the network: gathered, padded and cropped, mirrored, normalised.
+
+    By the kernels of this package where there are any, as training does it.
+    """
     pictures = small_pictures(SMALL_PICTURES)
 
     def epoch() -> None:
-        for _ in loading(pictures, batch=batch, threads=threads, device=watch.device):
-            pass
+        with kernels.using(True):
+            for _ in loading(pictures, batch=batch, threads=threads, device=watch.device):
+                pass
 
     return watch.rate(epoch, SMALL_PICTURES, "images/s")
 
