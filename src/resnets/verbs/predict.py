@@ -67,7 +67,7 @@ def predict(
     paths: Path | str | Iterable[Path | str],
     *,
     top: int = 5,
-    batch: int = 32,
+    batch: int | None = None,
     device: str | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
     views: Views = "one",
@@ -78,14 +78,17 @@ def predict(
 
     model: a model, or what `resnets.load` takes. paths: files, folders (all pictures below, sorted) and patterns
     such as `*.jpg`; any iterable, which is read as it is needed, so that millions of files need no memory.
-    top: classes a file; where it may have several, those above their thresholds. batch: pictures at a time.
+    top: classes a file; where it may have several, those above their thresholds.
+    batch: pictures at a time; None is by their size.
     threads: of the processor; None is all of them. precision: None is bf16 where the hardware multiplies it, else
     fp32; with bf16 close calls are made in fp32 (`evaluation.close_calls`). views: as for `evaluate`.
     Raises UsageError and ModelFileError before the first prediction.
     """
     from resnets.evaluation.close_calls import backend_for, fastest_for
+    from resnets.evaluation.predict import batch_for
 
     loaded = _usable(model, top=top, batch=batch)
+    batch = batch or batch_for(loaded.preprocess)
     where = pick_device(device)
     precision = precision or fastest_for(loaded, where)
     backend = backend_for(loaded, device=where, precision=precision, views=views)
@@ -124,7 +127,7 @@ def predict_in_parts(
     *,
     form: Literal["jsonl", "parquet"] = "jsonl",
     top: int = 5,
-    batch: int = 32,
+    batch: int | None = None,
     device: str | None = None,
     precision: Literal["fp32", "bf16"] | None = None,
     views: Views = "one",
@@ -140,12 +143,14 @@ def predict_in_parts(
     """
     from resnets.evaluation.close_calls import backend_for, fastest_for
     from resnets.evaluation.parts import Parts, agree, identity, own_device, part_size
+    from resnets.evaluation.predict import batch_for
 
     if form not in PART_FORMATS:
         raise UsageError(
             f"--format must be {' or '.join(PART_FORMATS)} where answers are written in parts, got {form!r}"
         )
     loaded = _usable(model, top=top, batch=batch)
+    batch = batch or batch_for(loaded.preprocess)
     place, folder = world(), Path(out)
     where = own_device(device, place)
     precision = precision or fastest_for(loaded, where)
@@ -181,11 +186,11 @@ def predict_in_parts(
     return Answered(files=done, errors=failed, skipped=found.skipped, folder=folder, parts=len(parts))
 
 
-def _usable(model: Model | Path | str, *, top: int, batch: int) -> Model:
+def _usable(model: Model | Path | str, *, top: int, batch: int | None) -> Model:
     """The model, loaded. Raises UsageError for one without classes, and for impossible numbers."""
     from resnets.weights.loading import load
 
-    if top < 1 or batch < 1:
+    if top < 1 or (batch is not None and batch < 1):
         raise UsageError(f"--top and --batch must be at least 1, got {top} and {batch}")
     loaded = load(model) if isinstance(model, str | Path) else model
     if not loaded.heads:

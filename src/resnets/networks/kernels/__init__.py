@@ -3,8 +3,8 @@ max pooling; and convolutions with their gradients on bf16 matrix units.
 
 PyTorch runs a norm, a sum and an activation one after the other, each with its own trip through memory. `norm_act`
 gives the same values and gradients, and takes PyTorch's own steps wherever the kernels cannot run; `convolve`,
-`convolve_and_pass` and `max_pool` give None there. They are off until `use(True)`: a run records which kernels made
-its bits. For inference `convolution` has the norm inside a convolution.
+`convolve_and_pass` and `max_pool` give None there. They are off until `use(True)`: a run records which kernels
+made its bits. For inference `convolution` has the norm inside a convolution.
 """
 
 from resnets.networks.kernels.matrix_units import convolve, convolve_and_pass

@@ -76,7 +76,7 @@ def _suits(conv: nn.Conv2d, x: Tensor) -> bool:
 
 
 class _Convolve(torch.autograd.Function):
-    """Saved for the gradient: x and the filters, both in bfloat16. options: kernels, stride, padding; x passed on."""
+    """Saved for the gradient: x and the filters, both in bfloat16; options: the last, whether x is passed on."""
 
     @staticmethod
     def forward(
