@@ -16,7 +16,7 @@ from resnets.data.pack import PACK_SIDE, Pack, make_pack, suits_packing
 from resnets.preprocess import Pixels, Preprocess
 
 MEASURED_PICTURES = 4096  # of streamed pictures, mean and deviation are measured on so many, chosen by hash
-CHUNK = 4096  # packed pictures measured at a time
+CHUNK = 256  # packed pictures measured at a time
 
 
 class Gallery:
@@ -51,13 +51,15 @@ class Gallery:
         """Mean and standard deviation a channel over the training pictures, values in [0, 1]."""
         pictures = self._pictures("train", preprocess, packed=True)
         count = 0
-        total = squares = np.zeros(len(preprocess.mean))
+        total = squares = np.zeros(len(preprocess.mean), dtype=np.int64)  # whole numbers: exact in any order
         for pixels in self._pixels(pictures):
-            values = pixels.reshape(-1, pixels.shape[-1]).astype(np.float64) / 255
+            values = pixels.reshape(-1, pixels.shape[-1]).astype(np.uint16)  # holds 255²
             count += len(values)
-            total, squares = total + values.sum(0), squares + (values**2).sum(0)
-        mean = total / count
-        deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-4))  # a blank channel must not divide by zero
+            total = total + values.sum(axis=0, dtype=np.int64)
+            squares = squares + np.square(values).sum(axis=0, dtype=np.int64)
+        mean = total / (255 * count)
+        spread = squares / (255**2 * count) - mean**2
+        deviation = np.sqrt(np.maximum(spread, 1e-4))  # a blank channel must not divide by zero
         return tuple(mean.tolist()), tuple(deviation.tolist())
 
     def _pixels(self, pictures: Pictures) -> Iterator[Pixels]:
