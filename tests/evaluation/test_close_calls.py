@@ -78,11 +78,26 @@ def test_close_calls_are_asked_again_and_all_others_stay_as_they_are() -> None:
 
 
 def test_one_picture_in_32_is_asked_again_where_no_call_is_close() -> None:
-    lines = np.tile([9.0, 0.0], (100, 1))
+    lines = np.stack([9 + np.arange(100) / 100, np.zeros(100)], axis=1)
     slow = Table(lines)
     Rechecked(Table(lines), slow, {"label": Head(ids=("a", "b"))}).logits(numbered(100))
     assert [len(asked) for asked in slow.asked] == [4]
     assert (SAMPLE, LEAST) == (32, 2)
+
+
+def test_equal_pictures_of_a_batch_get_equal_answers() -> None:
+    rough = np.tile([1.0, 0.0], (40, 1))
+    rough[20:] = [9.0, 0.0]
+    slow = Table(rough + 0.25)
+    found = Rechecked(Table(rough), slow, {"label": Head(ids=("a", "b"))}).logits(numbered(40))["label"]
+    assert slow.asked == [list(range(20))]  # two would do, if others were not as close
+    assert len(np.unique(found[:20], axis=0)) == len(np.unique(found[20:], axis=0)) == 1
+
+
+def test_a_head_of_one_class_has_nothing_to_ask() -> None:
+    slow = Table(np.zeros((5, 1)))
+    Rechecked(Table(np.ones((5, 1))), slow, {"label": Head(ids=("a",))}).logits(numbered(5))
+    assert slow.asked == []
 
 
 def test_answers_do_not_depend_on_the_batches_before() -> None:

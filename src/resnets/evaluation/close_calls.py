@@ -55,7 +55,9 @@ class Rechecked:
         found = {name: values.copy() for name, values in self.fast.logits(pictures).items()}
         calls = {name: closeness(values, self.heads.get(name)) for name, values in found.items()}
         count = max(LEAST, math.ceil(len(pictures) / SAMPLE))
-        sample = _union([np.argsort(call, kind="stable")[:count] for call in calls.values()])
+        sample = _union([closest(call, count) for call in calls.values()])
+        if not len(sample):
+            return found
         errors = self._ask_again(pictures, sample, found)
         close = _union([np.flatnonzero(~(call > ERRORS * errors[name])) for name, call in calls.items()])
         self._ask_again(pictures, np.setdiff1d(close, sample), found)
@@ -70,6 +72,15 @@ class Rechecked:
             errors[name] = float(np.sqrt(np.square(values - found[name][positions], dtype=np.float64).mean()))
             found[name][positions] = values
         return errors
+
+
+def closest(calls: npt.NDArray[np.floating], count: int) -> Positions:
+    """Where the `count` closest calls are, and all that are as close: equal pictures get equal answers.
+
+    Not those that nothing could turn.
+    """
+    limit = np.partition(calls, count - 1)[count - 1]
+    return np.flatnonzero(~(calls > limit) & ~np.isinf(calls))
 
 
 def closeness(logits: npt.NDArray[np.float32], head: Head | None) -> npt.NDArray[np.floating]:
