@@ -49,6 +49,9 @@ def pick_device(asked: str | None) -> str:
 MATRIX_UNITS = "bf16 matrix units (AMX)"
 
 
+TINY = 16  # pixels a side of pictures, up to which bf16 is no faster
+
+
 def has_bf16_units(device: str) -> bool:
     """Whether bf16 products are computed by the hardware (AVX512-BF16 or AMX; NVIDIA from Ampere on)."""
     import torch

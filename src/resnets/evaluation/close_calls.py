@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from resnets.base.machine import has_bf16_units
+from resnets.base.machine import TINY, has_bf16_units
 from resnets.evaluation.predict import Backend, Logits, Precision, TorchBackend
 from resnets.evaluation.views import Views, with_views
 from resnets.labels import Head
@@ -18,7 +18,6 @@ from resnets.weights.modelfile import Model
 
 SAMPLE = 32  # one picture of so many is asked again whatever its answer is, those with the closest calls
 LEAST = 2  # but at least so many
-TINY = 16  # pixels a side, up to which bf16 is no faster
 ERRORS = 10  # a call is close within so many times the error that these show, root mean square over their logits
 
 Positions = npt.NDArray[np.int64]

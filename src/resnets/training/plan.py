@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from resnets.base.errors import DataError, UsageError
-from resnets.base.machine import has_bf16_units, numeric_environment, pick_device
+from resnets.base.machine import TINY, has_bf16_units, numeric_environment, pick_device
 from resnets.base.text import counted, printable
 from resnets.base.world import world
 from resnets.data.augment.settings import Augment, default_augment
@@ -390,7 +390,7 @@ def _batch(config: TrainConfig, values: dict[str, Any], pictures: int, reasons: 
 
 
 def _precision(device: str, size: tuple[int, int], reasons: list[str]) -> Any:
-    if max(size) <= 16:
+    if max(size) <= TINY:
         reasons.append("fp32: pictures this small gain nothing from bf16")
         return "fp32"
     if has_bf16_units(device):

@@ -9,7 +9,6 @@ memory, so that one row of one picture is W * C numbers side by side.
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +41,11 @@ def ready_batch(
     if not (settings.moves_alone and can_make_ready(images, dtype)):
         images = augment_batch(images, rows, settings=settings, seed=seed, epoch=epoch)
         return normalise(images, mean=mean, std=std, dtype=dtype)
-    moves: dict[str, Any] = {}
-    if settings.geometry == "pad-crop" and settings.pad:
-        _check_border(images, settings.pad, settings.border)
-        offsets = shifts(rows, pad=settings.pad, seed=seed, epoch=epoch)
-        moves = {"offsets": offsets, "pad": settings.pad, "border": settings.border}
-    if settings.flip:
-        moves["mirrored"] = mirrored(rows, probability=settings.flip, seed=seed, epoch=epoch)
-    return make_ready(images, _table(tuple(mean), tuple(std), dtype), **moves)
+    offsets, chosen = _moves(rows, settings, seed=seed, epoch=epoch)
+    pad = 0 if offsets is None else settings.pad
+    _check_border(images, pad, settings.border)
+    table = _table(tuple(mean), tuple(std), dtype)
+    return make_ready(images, table, offsets=offsets, mirrored=chosen, pad=pad, border=settings.border)
 
 
 def augment_batch(images: torch.Tensor, rows: Rows, *, settings: Augment, seed: int, epoch: int) -> torch.Tensor:
@@ -60,8 +56,8 @@ def augment_batch(images: torch.Tensor, rows: Rows, *, settings: Augment, seed: 
     if len(rows) == 0:
         return images
     height, width = images.shape[2:]
-    if settings.geometry == "pad-crop" and settings.pad:
-        offsets = shifts(rows, pad=settings.pad, seed=seed, epoch=epoch)
+    offsets, chosen = _moves(rows, settings, seed=seed, epoch=epoch)
+    if offsets is not None:
         images = pad_crop(images, offsets, pad=settings.pad, border=settings.border)
     elif settings.geometry == "rrc":
         heights, widths = np.full(len(rows), height), np.full(len(rows), width)
@@ -70,8 +66,8 @@ def augment_batch(images: torch.Tensor, rows: Rows, *, settings: Augment, seed: 
         images = warp(images, rows, settings=settings, seed=seed, epoch=epoch)
     if settings.stroke:
         images = stroke(images, rows, settings=settings, seed=seed, epoch=epoch)
-    if settings.flip:
-        images = flip(images, mirrored(rows, probability=settings.flip, seed=seed, epoch=epoch))
+    if chosen is not None:
+        images = flip(images, chosen)
     if settings.policy != "none":
         images = apply_policy(images, rows, settings=settings, seed=seed, epoch=epoch)
     if settings.colour:
@@ -179,6 +175,18 @@ def _table(mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype) 
 def _nhwc(images: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W) as contiguous (B, H, W, C): no copy where the memory is channels-last already."""
     return images.permute(0, 2, 3, 1).contiguous()
+
+
+def _moves(
+    rows: Rows, settings: Augment, *, seed: int, epoch: int
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.bool_] | None]:
+    """Where each picture is cut (B, 2), and which are mirrored (B,); None where none is."""
+    offsets = chosen = None
+    if settings.geometry == "pad-crop" and settings.pad:
+        offsets = shifts(rows, pad=settings.pad, seed=seed, epoch=epoch)
+    if settings.flip:
+        chosen = mirrored(rows, probability=settings.flip, seed=seed, epoch=epoch)
+    return offsets, chosen
 
 
 def _check_border(images: torch.Tensor, pad: int, border: Border) -> None:
