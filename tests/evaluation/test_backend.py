@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from resnets.base.errors import UsageError
+from resnets.base.errors import NotFinite, UsageError
 from resnets.data.batches import Pictures
 from resnets.evaluation.predict import TorchBackend, classify, full_fp32
 from resnets.labels import Head
@@ -43,6 +43,24 @@ def test_the_backend_gives_what_the_network_gives(pixels: np.ndarray) -> None:
     with torch.no_grad():
         expected = model.network.eval()(images)
     assert np.allclose(TorchBackend(model).logits(pixels)["label"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["conv1.weight", "layer1.0.conv2.weight", "layer2.0.bn1.weight", "fc.bias"])
+def test_damaged_weights_are_refused_by_name_for_a_relu_may_hide_them(name: str, value: float) -> None:
+    model = a_model()
+    with torch.no_grad():
+        model.network.state_dict()[name].view(-1)[0] = value
+    for precision in ("fp32", "bf16"):
+        with pytest.raises(NotFinite, match=f"its weights are damaged, at {name}"):
+            TorchBackend(model, precision=precision)  # type: ignore[arg-type]
+
+
+def test_a_negative_variance_is_refused() -> None:
+    model = a_model()
+    model.network.bn1.running_var[0] = -1.0
+    with pytest.raises(NotFinite, match="its weights are damaged"):
+        TorchBackend(model)
 
 
 def test_a_folded_copy_runs_and_the_models_network_stays(pixels: np.ndarray) -> None:

@@ -44,7 +44,7 @@ class TorchBackend:
     A network of this package that no hook watches is copied as it is now, with its batch norms folded into its
     convolutions; bf16 then has weights of that type. Any other is in evaluation mode while it runs and as it was
     afterwards, is copied only where it must move to another device, and has bf16 by autocast. fp32 is full fp32
-    on a GPU too (no TF32).
+    on a GPU too (no TF32). Raises NotFinite for a folded network with weights that are NaN or infinite.
     """
 
     def __init__(self, model: Model, *, device: str = "cpu", precision: Precision = "fp32") -> None:
@@ -60,6 +60,9 @@ class TorchBackend:
         self.dtype = torch.bfloat16 if fold and bf16 else torch.float32  # of the pictures
         self.autocast = bf16 and not fold
         self.network = folded(model.network, dtype=self.dtype) if fold else model.network
+        if fold:
+            refuse_damaged(model.network)
+            refuse_damaged(self.network)  # a negative variance becomes NaN where it is folded
         first = next(iter(self.network.parameters()), None)
         if first is not None and first.device.type != self.device.type:
             self.network = copy.deepcopy(self.network).to(self.device)
@@ -129,6 +132,13 @@ def refuse_not_finite(logits: Logits) -> None:
                 f"the network gives NaN or infinity for {bad} of {len(values)} pictures (head {name}): "
                 "its weights are damaged or it needs --precision fp32"
             )
+
+
+def refuse_damaged(network: nn.Module) -> None:
+    """Raises NotFinite for weights that are NaN or infinite, which oneDNN's ReLU would hide: it makes NaN a zero."""
+    for name, tensor in network.state_dict().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise NotFinite(f"the network would give NaN or infinity: its weights are damaged, at {name}")
 
 
 def batch_for(preprocess: Preprocess) -> int:
