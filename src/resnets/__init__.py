@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from resnets.networks.unet import UNet
     from resnets.training.config import TrainConfig
     from resnets.training.recalibrate import recalibrate
+    from resnets.verbs.embed import embed, embed_in_parts
     from resnets.verbs.evaluate import evaluate
     from resnets.verbs.find_rate import find_rate
     from resnets.verbs.inspect import inspect
@@ -72,6 +73,8 @@ _HOMES = {
     "UsageError": "base.errors",
     "WorkStopped": "base.errors",
     "build": "networks.resnet",
+    "embed": "verbs.embed",
+    "embed_in_parts": "verbs.embed",
     "evaluate": "verbs.evaluate",
     "features": "networks.backbone",
     "find_rate": "verbs.find_rate",
@@ -113,6 +116,8 @@ __all__ = [
     "WorkStopped",
     "__version__",
     "build",
+    "embed",
+    "embed_in_parts",
     "evaluate",
     "features",
     "find_rate",

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from resnets.cli import app
-from resnets.cli.predict import listed
+from resnets.cli.filewise import listed
 from resnets.weights.modelfile import load
 
 

@@ -20,7 +20,7 @@ Sample = dict[str, Any]
 
 # dicts whose keys are a data set's own, and lists that a page shows the beginning of: name -> how many
 OPEN = {"classes": 1}
-SHOWN = {"layers": 2}
+SHOWN = {"layers": 2, "features": 3}
 
 
 def command(*arguments: str, errors: bool = False) -> tuple[int, str]:
@@ -59,6 +59,7 @@ def make_samples(folder: Path) -> dict[str, Sample | list[Sample]]:
         evaluate = _json("evaluate", str(run), "digits", "--out", "answers.parquet")
         predict = _lines("predict", str(run), "seven.png", "notes.png", "--top", "2")
         written = _json("predict", str(run), "seven.png", "notes.png", "--out", "answers.csv", status=1)
+        embed = _lines("embed", str(run), "seven.png", "notes.png")
         make_folder(Path("pets"))
         inspect = _json("inspect", "pets", "--out", "inspected")
         state = json.loads((run / "checkpoint" / "step-9" / "state.json").read_text())
@@ -71,6 +72,7 @@ def make_samples(folder: Path) -> dict[str, Sample | list[Sample]]:
             "evaluate": evaluate,
             "predict": predict,
             "predict-out": written,
+            "embed": embed,
             "inspect": inspect,
             "models": _json("models"),
             "summary": _json("summary", "resnet20"),
@@ -157,4 +159,15 @@ def brief(name: str, sample: Any) -> Any:
     return sample
 
 
-EXAMPLES = ("model", "state", "events", "train", "evaluate", "predict", "predict-out", "inspect", "summary")
+EXAMPLES = (
+    "model",
+    "state",
+    "events",
+    "train",
+    "evaluate",
+    "predict",
+    "predict-out",
+    "embed",
+    "inspect",
+    "summary",
+)

@@ -109,6 +109,18 @@ def test_the_answers_of_predict_have_the_columns_of_the_table(samples: dict[str,
     assert headings == [name for name, _ in expected if name != "path_bytes"]
 
 
+def test_the_features_of_embed_have_the_columns_and_the_metadata_of_the_page(
+    samples: dict[str, Any], folder: Path
+) -> None:
+    with inside(folder):
+        command("embed", "runs/digits-resnet20", "seven.png", "--out", "features.pq")
+    assert schema(folder / "features.pq") == columns("column of the features")
+    about = json.loads(pq.read_schema(folder / "features.pq").metadata[b"resnets"])
+    text = FORMATS.partition("### embed\n")[2].partition("\n### ")[0]
+    sentence = next(line for line in text.splitlines() if line.startswith("The metadata has the key"))
+    assert about.keys() <= set(names_in(sentence))
+
+
 def test_the_metadata_of_the_tables_has_the_keys_that_the_page_names(
     samples: dict[str, Any], folder: Path
 ) -> None:

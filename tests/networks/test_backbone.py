@@ -63,7 +63,7 @@ def test_what_holds_a_network_is_taken_for_it_everywhere() -> None:
 
 
 def test_features_of_a_foreign_module_are_refused() -> None:
-    with pytest.raises(UsageError, match="features needs a network made by resnets, got Linear"):
+    with pytest.raises(UsageError, match="features needs a residual network made by resnets, got Linear"):
         features(nn.Linear(2, 2), torch.rand(1, 2))
-    with pytest.raises(UsageError, match="Backbone or UNet needs a network made by resnets, got Linear"):
+    with pytest.raises(UsageError, match="Backbone or UNet needs a residual network made by resnets, got Linear"):
         Backbone(nn.Linear(2, 2))

@@ -1,4 +1,4 @@
-"""`predict` and `evaluate` in parts: what several processes, some of which die, make of one work."""
+"""`predict`, `embed` and `evaluate` in parts: what several processes, some of which die, make of one work."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from resnets.evaluation.predictions import load_predictions
 from resnets.labels import Head
 from resnets.networks import ResNetSpec, build
 from resnets.preprocess import Preprocess
+from resnets.verbs.embed import embed, embed_in_parts
 from resnets.verbs.evaluate import Evaluation, evaluate
 from resnets.verbs.predict import predict, predict_in_parts
+from resnets.verbs.shards import shards
 from resnets.weights.modelfile import Model, save
 
 CLASSES = ("red", "green", "blue")
@@ -161,6 +164,77 @@ def test_other_paths_options_or_models_are_refused(folder: Path, tmp_path: Path)
         predict_in_parts(model(), folder, tmp_path / "new", form="csv")  # type: ignore[arg-type]
 
 
+# embed
+
+
+@pytest.fixture
+def residual() -> Model:
+    torch.manual_seed(0)
+    spec = ResNetSpec(block="basic", depths=(1,), width=8, stem="small", heads=(("label", 3),))
+    return Model(
+        network=build(spec), heads={"label": Head(ids=CLASSES)}, preprocess=Preprocess(size=(8, 8), crop=1.0)
+    )
+
+
+def dies_after(files: int) -> Callable[[int, int | None], None]:
+    def progress(done: int, _: int | None) -> None:
+        if done > files:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    """The rows of all parts in their order, read as one table."""
+    rows: list[dict[str, Any]] = pq.read_table(sorted(map(str, out.glob("part-*.parquet")))).to_pylist()
+    return rows
+
+
+def test_features_in_parts_are_those_of_embed(residual: Model, folder: Path, tmp_path: Path) -> None:
+    written = embed_in_parts(residual, folder, tmp_path / "out", batch=4, threads=1)
+    assert (written.files, written.errors, written.skipped) == (47, 1, 1)
+    assert written.parts > 5
+    expected = list(embed(residual, folder, batch=4, threads=1))
+    found = rows_of(tmp_path / "out")
+    assert [(row["path"], row["error"]) for row in found] == [(one.path, one.error) for one in expected]
+    for row, one in zip(found, expected, strict=True):
+        if one.features is None:
+            assert row["features"] is None
+        else:
+            assert np.array_equal(np.float32(row["features"]), one.features)
+    embed_in_parts(residual, folder, tmp_path / "lines", form="jsonl", batch=4, threads=1)
+    assert lines(tmp_path / "lines") == [one.to_json() for one in expected]
+
+
+def test_features_are_not_lost_or_made_twice_where_processes_die(
+    residual: Model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for number, files in ((0, 9), (1, 6)):
+        rank(monkeypatch, number, 2)
+        with pytest.raises(KeyboardInterrupt):
+            embed_in_parts(residual, folder, out, batch=4, threads=1, progress=dies_after(files))
+    made = {path: path.stat().st_mtime_ns for path in out.glob("part-*")}
+    assert 2 <= len(made) < 10
+    rank(monkeypatch, 0, 1)
+    assert embed_in_parts(residual, folder, out, batch=4, threads=1).files == 47
+    assert [row["path"] for row in rows_of(out)] == [one.path for one in embed(residual, folder, threads=1)]
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_predictions_and_features_do_not_share_a_folder(residual: Model, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    embed_in_parts(residual, folder, out, threads=1)
+    with pytest.raises(UsageError, match="another command, with another 'verb'"):
+        predict_in_parts(residual, folder, out, threads=1, form="parquet")
+    with pytest.raises(UsageError, match="with another 'precision'"):
+        embed_in_parts(residual, folder, out, precision="bf16", threads=1)
+    with torch.no_grad():
+        residual.network.conv1.weight[0] += 1
+    with pytest.raises(UsageError, match="with another 'model'"):
+        embed_in_parts(residual, folder, out, threads=1)
+
+
 # evaluate
 
 
@@ -272,6 +346,25 @@ def test_a_killed_process_costs_nothing_but_its_part(
     assert len({line["path"] for line in found}) == 1400
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert {path.name.count(".") for path in out.iterdir()} == {1}
+
+
+@pytest.mark.slow
+def test_torchrun_embeds_shards_with_the_features_of_one_process(many: tuple[Path, Path], tmp_path: Path) -> None:
+    file, pictures = many
+    shards(pictures, tmp_path / "shards", megabytes=1)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "resnets", "embed", file, f"{tmp_path}/shards", "--json", "--threads", "1"]
+    done = subprocess.run(
+        [*map(str, command), "--out", f"{tmp_path}/out/"], check=True, capture_output=True, text=True
+    )
+    found = json.loads(done.stdout)  # one process speaks
+    assert (found["files"], found["errors"]) == (1400, 0)
+    expected = list(embed(file, tmp_path / "shards", threads=1))
+    rows = rows_of(tmp_path / "out")
+    assert [row["path"] for row in rows] == [one.path for one in expected]
+    assert np.array_equal(
+        np.float32([row["features"] for row in rows]), np.stack([one.features for one in expected])
+    )
 
 
 @pytest.mark.slow

@@ -27,13 +27,14 @@ VERBS = {
     "train": "Train a residual network on pictures.",
     "evaluate": "Measure a model on pictures whose classes are known.",
     "predict": "Say what is on pictures.",
+    "embed": "Write the features that a network has of pictures, one row a file.",
     "inspect": "Say what is wrong with pictures and labels, before a run is spent on them.",
     "shards": "Write a data set as WebDataset shards: tar files that are read from end to end.",
     "models": "List the networks that can be built by name.",
     "summary": "Show a network layer by layer: output sizes, parameters, multiply-adds.",
     "bench": "Measure this machine: products, memory, decoding, and a training step beside a plain loop's.",
 }
-TOGETHER = ("train", "predict", "evaluate")  # what several processes, started by torchrun, do together
+TOGETHER = ("train", "predict", "evaluate", "embed")  # what several processes, started by torchrun, do together
 GLOBAL = "Everywhere"
 METAVARS = {int: "N", float: "X", str: "TEXT", tuple[float, ...]: "X,X", tuple[str, ...]: "TEXT"}
 STDIN = "\0-"  # what a lone `-` is while cyclopts parses, which takes it for an option; no argument can hold a NUL

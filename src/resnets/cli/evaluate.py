@@ -1,5 +1,6 @@
 """`resnets evaluate`."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from resnets.base.machine import keep_freed_memory
@@ -27,22 +28,23 @@ def run(given: dict[str, Any], terminal: Terminal) -> int:
 
 
 MODEL = Argument(name="model", help="a model file, a run folder, or weights of torchvision, timm or akamaster")
-MACHINE = (
-    Option(name="batch", hint=int, help="pictures at a time", group="The machine"),
-    Option(name="device", hint=str, help="cpu, cuda, cuda:N or mps", group="The machine"),
-    Option(
-        name="precision",
-        hint=Literal["fp32", "bf16"],
-        help="in bf16 close calls are made in fp32",
-        group="The machine",
-    ),
-    Option(name="threads", hint=int, help="processor threads", group="The machine"),
-)
 VIEWS = Option(
     name="views",
     hint=Literal["one", "flip", "flip-shift"],
     help="what an answer is the mean of: the picture, its mirror image too, or six views with shifts by a pixel",
 )
+
+
+def machine_options(precision: str) -> tuple[Option, ...]:
+    """Where a network runs; precision: the help of that option."""
+    options = (
+        Option(name="batch", hint=int, help="pictures at a time"),
+        Option(name="device", hint=str, help="cpu, cuda, cuda:N or mps"),
+        Option(name="precision", hint=Literal["fp32", "bf16"], help=precision),
+        Option(name="threads", hint=int, help="processor threads"),
+    )
+    return tuple(replace(option, group="The machine") for option in options)
+
 
 COMMAND = Command(
     arguments=(MODEL, Argument(name="data", help="what resnets train takes: a folder, a file or a name")),
@@ -66,7 +68,7 @@ COMMAND = Command(
             help="write the answers to every picture: to a file (Parquet), or to a folder (answers/), in parts",
         ),
         *options_of(DataOptions),
-        *MACHINE,
+        *machine_options("fp32 by default; in bf16 close calls are made in fp32"),
     ),
     details="Every figure has its n and its 95% interval; classes are matched by their ids. "
     "Work in parts goes on after what is done when the command is given again; torchrun shares it out.",

@@ -26,7 +26,7 @@ from resnets.base.files import CONTENT_BYTES, content_hash, replacing
 from resnets.base.text import printable, some
 from resnets.data.decode import decode, header
 from resnets.data.multi import as_lists, from_lists, unknown_column
-from resnets.data.names import displayed, from_bytes, name_bytes
+from resnets.data.names import from_bytes, stored
 from resnets.data.source import MISSING, PARTS, Labels, Listing, Picture, Source, Traits
 from resnets.labels import LABEL, Head
 
@@ -256,13 +256,11 @@ def _identity(picture: Picture) -> tuple[int, bytes]:
 
 def build_table(listing: Listing, facts: Facts, parts: Iterable[str | None]) -> pa.Table:
     """The manifest's columns in their order. parts: the part of each row, None for those left out."""
-    raw = [name_bytes(path) for path in listing.paths]
-    texts = [displayed(path) for path in listing.paths]
-    unlike = [None if text.encode() == name else name for text, name in zip(texts, raw, strict=True)]
+    names = [stored(path) for path in listing.paths]
     kept = facts.width > 0
     columns = {
-        "path": texts,
-        "path_bytes": unlike,
+        "path": [text for text, _ in names],
+        "path_bytes": [raw for _, raw in names],
         "size": facts.size,
         "content": facts.content,
         "width": pa.array(facts.width, mask=~kept),
@@ -283,7 +281,7 @@ def build_table(listing: Listing, facts: Facts, parts: Iterable[str | None]) -> 
             raise DataError(f"two labels would have the column {twice!r} of the manifest; rename {name!r}")
         columns |= new
     columns["split"] = list(parts)
-    columns["left_out"] = [facts.left_out.get(row) for row in range(len(raw))]
+    columns["left_out"] = [facts.left_out.get(row) for row in range(len(names))]
     types = TYPES | _types(listing.heads)
     return pa.table({name: pa.array(column, types[name]) for name, column in columns.items()})
 

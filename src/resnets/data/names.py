@@ -18,3 +18,9 @@ def name_bytes(name: str) -> bytes:
 def from_bytes(name: bytes) -> str:
     """The Python form of a file system's name; the inverse of `name_bytes`."""
     return name.decode("utf-8", errors="surrogateescape")
+
+
+def stored(name: str) -> tuple[str, bytes | None]:
+    """A name as a table keeps it: its shown form, and its bytes where that is another."""
+    text, raw = displayed(name), name_bytes(name)
+    return text, None if text.encode() == raw else raw

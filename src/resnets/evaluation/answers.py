@@ -20,7 +20,7 @@ import numpy.typing as npt
 from resnets.base.errors import UsageError
 from resnets.base.files import replacing
 from resnets.base.text import csv_cell, printable
-from resnets.data.names import displayed, name_bytes
+from resnets.data.names import displayed, name_bytes, stored
 from resnets.evaluation.calibration import sigmoid, softmax
 from resnets.labels import Head
 
@@ -214,6 +214,4 @@ def _rows(prediction: Prediction) -> Iterator[tuple[Any, ...]]:
 
 
 def _parquet_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    path, *rest = (displayed(cell) if isinstance(cell, str) else cell for cell in row)
-    raw = name_bytes(row[0])
-    return (path, None if path.encode() == raw else raw, *rest)
+    return (*stored(row[0]), *(displayed(cell) if isinstance(cell, str) else cell for cell in row[1:]))

@@ -115,10 +115,10 @@ def check(folder: Path, asked: Mapping[str, Any], *, wait: bool = False) -> dict
         time.sleep(POLL_SECONDS)
     try:
         found = json.loads(record.read_text("utf-8"))
-        different = [key for key, value in asked.items() if found[key] != value]
+        different = [key for key, value in asked.items() if found.get(key) != value]
         if found["format"] > FORMAT or found["each"] < 1:
             raise ValueError("it was written by a later version")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{printable(str(record))} cannot be used; choose another --out") from error
     if different:
         raise UsageError(

@@ -6,7 +6,7 @@ Letters of the shapes: B pictures, n of them in all, H×W pixels, C channels, K 
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import nn
 from resnets.base.errors import NotFinite, UsageError
 from resnets.data.augment.batch import normalise
 from resnets.data.batches import Pictures, evaluation_batches
+from resnets.networks.backbone import body
 from resnets.networks.fold import foldable, folded
 from resnets.networks.unet import UNet
 from resnets.preprocess import Pixels, Preprocess
@@ -135,10 +136,15 @@ def refuse_not_finite(logits: Logits) -> None:
 
 
 def refuse_damaged(network: nn.Module) -> None:
-    """Raises NotFinite for weights that are NaN or infinite, which oneDNN's ReLU would hide: it makes NaN a zero."""
+    """Raises NotFinite for weights that are NaN or infinite: oneDNN's ReLU makes a zero of NaN and hides it."""
     for name, tensor in network.state_dict().items():
         if not bool(torch.isfinite(tensor).all()):
             raise NotFinite(f"the network would give NaN or infinity: its weights are damaged, at {name}")
+
+
+def without_heads(model: Model) -> Model:
+    """The model of a network of this package, to give its pooled features as the output `features`."""
+    return replace(model, network=body(model.network), heads={})
 
 
 def batch_for(preprocess: Preprocess) -> int:

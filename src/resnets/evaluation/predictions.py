@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from resnets.base.errors import DataError
 from resnets.base.files import CONTENT_BYTES, replacing
 from resnets.base.text import printable
-from resnets.data.names import displayed, from_bytes, name_bytes
+from resnets.data.names import from_bytes, stored
 from resnets.data.source import MISSING
 from resnets.labels import Head
 
@@ -86,13 +86,10 @@ def head_predictions(
 
 def save_predictions(path: Path, predictions: Predictions) -> None:
     """Write the table, whole or not at all."""
-    raw = [name_bytes(name) for name in predictions.paths]
-    texts = [displayed(name) for name in predictions.paths]
+    names = [stored(name) for name in predictions.paths]
     columns: dict[str, pa.Array] = {
-        "path": pa.array(texts, pa.string()),
-        "path_bytes": pa.array(
-            [None if text.encode() == name else name for text, name in zip(texts, raw, strict=True)], pa.binary()
-        ),
+        "path": pa.array([text for text, _ in names], pa.string()),
+        "path_bytes": pa.array([raw for _, raw in names], pa.binary()),
         "content": pa.array(predictions.contents, pa.binary(CONTENT_BYTES)),
         "split": pa.array(predictions.splits, pa.string()),
     }

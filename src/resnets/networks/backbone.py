@@ -72,6 +72,6 @@ def resnet_of(model: object, *, asks: str) -> ResNet:
     network = getattr(model, "network", model)
     if not isinstance(network, ResNet):
         raise UsageError(
-            f"{asks} needs a network made by resnets, got {type(network).__name__}; on others use hooks"
+            f"{asks} needs a residual network made by resnets, got {type(network).__name__}; on others use hooks"
         )
     return network

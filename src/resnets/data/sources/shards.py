@@ -29,6 +29,7 @@ PICTURES = frozenset(("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", 
 LABELS = ("cls", "json")  # the first that a sample has is its label
 
 CUT = "the shard ends before it does"
+LABEL_ALONE = "a label without a picture"
 
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18")
 
@@ -49,13 +50,13 @@ class ShardSource:
         self.name = name or displayed(self._default_name())
         self.origin = f"the shards {printable(str(self.given))}"
         self.traits = traits or self._classes.traits or Traits()
-        self._shards: list[_Shard] = []
+        self._shards: list[Shard] = []
         self._starts = np.zeros(1, dtype=np.int64)
 
     def listing(self) -> Listing:
         pool = ThreadPoolExecutor(max_workers=min(16, 2 * (os.cpu_count() or 1)), thread_name_prefix="index")
         try:
-            shards = list(pool.map(_index, self._files))
+            shards = list(pool.map(index_shard, self._files))
         finally:
             pool.shutdown(cancel_futures=True)
         self._shards, self._starts = shards, np.cumsum([0, *(len(shard.rows) for shard in shards)])
@@ -103,7 +104,7 @@ class ShardSource:
         return sum(1 for name in names if not (is_stray(name) or name in own or is_shard(Path(name))))
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """A picture, or what is left out: where it lies in its shard, its label, and why it is left out.
 
     path: behind the shard's own, with a slash before it; empty for the rest of a shard that cannot be read.
@@ -118,16 +119,16 @@ class _Row(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class _Shard:
+class Shard:
     """What one tar file holds. stamp: its size and time when it was indexed."""
 
     path: Path
     stamp: tuple[int, int]
-    rows: list[_Row] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     strays: int = 0
     beside: int = 0
 
-    def read(self, row: _Row) -> bytes:
+    def read(self, row: Row) -> bytes:
         """Raises OSError where the shard cannot be read, DecodeError where the member must not be."""
         if row.offset < 0:
             raise DecodeError(row.reason)
@@ -145,7 +146,7 @@ class _Shard:
         return content
 
 
-def _index(path: Path) -> _Shard:
+def index_shard(path: Path) -> Shard:
     """Read a tar's headers and its labels. What is whole of one that is cut or damaged is kept, the rest is named.
 
     Raises DataError for what is no file, for compressed tars and for more members than a tar may have.
@@ -155,7 +156,7 @@ def _index(path: Path) -> _Shard:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a named pipe would wait for ever
             raise DataError(f"{where} is not a regular file; shards are local tar files")
         with path.open("rb", buffering=0) as raw:  # headers are far apart: reading ahead would read all pictures
-            shard = _Shard(path=path, stamp=_stamp(os.fstat(raw.fileno())))
+            shard = Shard(path=path, stamp=_stamp(os.fstat(raw.fileno())))
             magic = raw.read(8)
             raw.seek(0)
             if _is_compressed(path, magic):
@@ -171,7 +172,7 @@ def _index(path: Path) -> _Shard:
     shard.rows.sort(key=lambda row: row.offset if row.offset >= 0 else shard.stamp[0])
     if damage:
         behind = f" after {last!r}" if last else ""
-        shard.rows.append(_Row("", -1, 0, None, f"the shard is cut or damaged{behind}: {damage}"))
+        shard.rows.append(Row("", -1, 0, None, f"the shard is cut or damaged{behind}: {damage}"))
     return shard
 
 
@@ -186,7 +187,7 @@ class _File(NamedTuple):
 Sample = dict[str, _File]  # by ending
 
 
-def _samples(raw: Any, shard: _Shard, where: str) -> tuple[dict[str, Sample], str, str]:
+def _samples(raw: Any, shard: Shard, where: str) -> tuple[dict[str, Sample], str, str]:
     """The members by key and ending, the last one's name, and what is wrong with what follows it, if anything.
 
     What must not be read is put into the shard's rows at once.
@@ -213,7 +214,7 @@ def _samples(raw: Any, shard: _Shard, where: str) -> tuple[dict[str, Sample], st
             reason = _refused(member, taken=name in names or ending in samples.get(key, {}), end=shard.stamp[0])
             if reason:
                 twin = f" (member {count})" if name in names else ""
-                shard.rows.append(_Row(f"/{name}{twin}", -1, 0, None, reason))
+                shard.rows.append(Row(f"/{name}{twin}", -1, 0, None, reason))
             else:
                 samples.setdefault(key, {})[ending] = _File(name, member.offset, member.size)
             names.add(name)
@@ -238,7 +239,7 @@ def _refused(member: Member, *, taken: bool, end: int) -> str:
     return ""
 
 
-def _add(sample: Sample, shard: _Shard, handle: int) -> None:
+def _add(sample: Sample, shard: Shard, handle: int) -> None:
     """The rows of one sample: its picture with the label, and what needs a reason. Other files are beside."""
     label = next((sample[ending] for ending in LABELS if ending in sample), None)
     others = {ending: file for ending, file in sample.items() if ending not in LABELS}
@@ -248,15 +249,15 @@ def _add(sample: Sample, shard: _Shard, handle: int) -> None:
         pictures = [file for file in others.values() if label is not None or _is_picture(handle, file)][:1]
     shard.beside += len(others) - len(pictures)
     if label is not None and not pictures:
-        shard.rows.append(_row(label, reason="a label without a picture"))
+        shard.rows.append(_row(label, reason=LABEL_ALONE))
         return
     value, reason = (None, "") if label is None else label_of(label.name, _content(handle, label))
     for number, file in enumerate(pictures):
         shard.rows.append(_row(file, value, "a second picture of its sample" if number else reason))
 
 
-def _row(file: _File, label: Any = None, reason: str = "") -> _Row:
-    return _Row(f"/{file.name}", file.offset, file.size, label, reason)
+def _row(file: _File, label: Any = None, reason: str = "") -> Row:
+    return Row(f"/{file.name}", file.offset, file.size, label, reason)
 
 
 def _claims_a_picture(ending: str) -> bool:

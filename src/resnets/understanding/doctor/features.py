@@ -16,7 +16,7 @@ from resnets.data.augment.settings import Augment, default_augment
 from resnets.data.batches import Batch, Pictures, batches_in_epoch, pictures_of, training_batches
 from resnets.data.dataset import Data
 from resnets.data.pack import Pack, make_pack
-from resnets.evaluation.predict import TorchBackend, batch_for, classify
+from resnets.evaluation.predict import TorchBackend, batch_for, classify, without_heads
 from resnets.networks.backbone import body
 from resnets.networks.resnet import ResNet, build
 from resnets.networks.spec import SMALL_PICTURE, ResNetSpec
@@ -49,10 +49,9 @@ class Machine:
 
 def model_features(model: Model, data: Data, rows: Rows, *, machine: Machine) -> tuple[Rows, Features]:
     """The pooled features of a network, frozen, and the rows that they are of (those that could be read)."""
-    if not isinstance(model.network, ResNet):
-        backend = TorchBackend(model, device=machine.device)  # a network of another library: its logits
-    else:
-        backend = TorchBackend(replace(model, network=body(model.network), heads={}), device=machine.device)
+    if isinstance(model.network, ResNet):  # else a network of another library: its logits
+        model = without_heads(model)
+    backend = TorchBackend(model, device=machine.device)
     pictures = pictures_of(data, rows, preprocess=model.preprocess)
     return _run(backend, pictures, machine, "features of the pictures")
 
