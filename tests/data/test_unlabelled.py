@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from resnets.base.errors import UsageError
-from resnets.data.unlabelled import File, Files, digest_of, prepared
+from resnets.data.unlabelled import File, Files, digest_of, prepared_files
 from resnets.preprocess import Preprocess
 
 PREPROCESS = Preprocess(size=(4, 4))
@@ -33,7 +33,7 @@ def a_shard(path: Path, members: dict[str, bytes]) -> Path:
 
 def shades(files: Files) -> list[tuple[str, int | str]]:
     """Path and shade of every picture, or path and reason."""
-    made = prepared(files, PREPROCESS, ahead=3, threads=2)
+    made = prepared_files(files, PREPROCESS, ahead=3, threads=2)
     return [(path, reason if pixels is None else int(pixels[0, 0, 0])) for path, pixels, reason in made]
 
 
@@ -115,7 +115,7 @@ def test_a_shard_that_changes_while_it_is_read_gives_a_reason(tmp_path: Path) ->
     shard = a_shard(tmp_path / "a.tar", {"1.png": png(1)})
     (file,) = Files(shard)
     a_shard(shard, {"1.png": png(1), "2.png": png(2)})
-    ((_, pixels, reason),) = prepared([file], PREPROCESS, ahead=1, threads=1)
+    ((_, pixels, reason),) = prepared_files([file], PREPROCESS, ahead=1, threads=1)
     assert pixels is None
     assert reason == "its shard has changed since it was opened"
 

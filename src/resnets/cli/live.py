@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from resnets.base.text import printable
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 BEST = "  * best"
-NARROW_COLUMNS, WIDE_COLUMNS = 72, 110  # below these the rate of pictures, and the shares, are left out
+LEAST_BAR = 8  # columns; what leaves it less room is not shown
 SHOWN_HEADS, WIDEST_HEAD = 4, 16  # of several heads so many are shown, so many characters of a name
 
 Event = dict[str, Any]
@@ -77,7 +78,8 @@ class Watch:
     def columns_for(self, event: Event) -> list[Column]:
         """The columns that an event has values for, and that a terminal has room for."""
         columns: list[Column] = []
-        for every in ([*JUDGED, *_of_heads(event), RATE, TIME], [*JUDGED, RATE, TIME], [*JUDGED, TIME]):
+        judged = [*JUDGED, *_of_heads(event)]
+        for every in ([*judged, RATE, WAITING, TIME], [*JUDGED, RATE, WAITING, TIME], [*JUDGED, TIME]):
             columns = [column for column in every if column[2](event)]
             needed = sum(width + 2 for _, width, _ in columns) - 2 + len(BEST)
             if self.show is None or needed <= self.terminal.console.width:
@@ -85,18 +87,20 @@ class Watch:
         return columns
 
     def bar(self, event: Event) -> "RenderableType":
-        """epoch 3/40 ━━━━━━━━ 45/90  loss 0.532  1,234/s  2% waiting  61% of matrix rate  0:12 left"""
+        """epoch 3/40 ━━━━━━━━ 45/90  loss 0.532  1,234/s  waiting 2%  matrix 61%  0:12 left"""
+        before = [f"epoch {event['epoch']}/{event['epochs']}"]
         after = [f"{event['batch']}/{event['batches']}"]
         if self.loss is not None:
             after.append(f"loss {self.loss:.3f}")
-        if self.terminal.console.width >= NARROW_COLUMNS:
-            after.append(f"{event['images_per_second']:,.0f}/s")
-        if self.terminal.console.width >= WIDE_COLUMNS:
-            after.append(f"{event['waiting']:.0%} waiting")
-            if "matrix_share" in event:
-                after.append(f"{event['matrix_share']:.0%} of matrix rate")
-        after.append(self.remaining(event["step"], event["steps"]))
-        return self.line([f"epoch {event['epoch']}/{event['epochs']}"], event["batch"], event["batches"], after)
+        left = self.remaining(event["step"], event["steps"])
+        room = self.terminal.console.width - LEAST_BAR - len(" ".join(["", *before, *after, left or "00:00 left"]))
+        wanted = [f"{event['images_per_second']:,.0f}/s", f"waiting {event['waiting']:.0%}"]
+        if "matrix_share" in event:
+            wanted.append(f"matrix {event['matrix_share']:.0%}")
+        for text, needed in zip(wanted, accumulate(len(text) + 1 for text in wanted), strict=True):
+            if needed <= room:
+                after.append(text)
+        return self.line(before, event["batch"], event["batches"], [*after, left])
 
     def line(self, before: list[str], done: int, total: int | None, after: list[str]) -> "RenderableType":
         """Texts, a bar that takes the width that is left, texts."""
@@ -162,4 +166,5 @@ JUDGED: list[Column] = [
     ("val score", 9, _number("val_score", ".4f")),
 ]
 RATE: Column = ("images/s", 8, _number("images_per_second", ",.0f"))
+WAITING: Column = ("waiting", 7, _number("waiting", ".0%"))
 TIME: Column = ("time", 7, lambda event: duration(event["seconds"]))

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnets.base.errors import DataError
-from resnets.data.decode import PREFIX_BYTES, DecodeError, decode, sniff
+from resnets.data.decode import PREFIX_BYTES, DecodeError, sniff
 from resnets.data.names import name_bytes
+from resnets.data.pack import prepared
 from resnets.data.source import Picture
 from resnets.data.sources.folder import FILE_LIMIT, STRAYS
 from resnets.data.sources.shard_names import expanded, is_pattern
 from resnets.data.sources.shards import LABEL_ALONE, Row, Shard, index_shard
-from resnets.preprocess import Pixels, Preprocess, fit
+from resnets.preprocess import Pixels, Preprocess
 
 ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
 SHARD_ENDING = ".tar"
@@ -142,7 +143,7 @@ def digest_of(files: Iterable[File]) -> str:
     return digest.hexdigest()
 
 
-def prepared(
+def prepared_files(
     files: Iterable[File], preprocess: Preprocess, *, ahead: int, threads: int
 ) -> Iterator[tuple[str, Pixels | None, str]]:
     """(path, pixels (H, W, C), "") or (path, None, reason), in order; at most `ahead` pictures are in memory."""
@@ -164,7 +165,7 @@ def prepared(
 def _pixels(file: File, preprocess: Preprocess) -> tuple[Pixels | None, str]:
     """A picture as the network takes it, or None and the reason."""
     try:
-        return fit(decode(file.read(), preprocess.channels), preprocess), ""
+        return prepared(file.read(), preprocess), ""
     except OSError as error:
         return None, f"cannot be read: {error.strerror or error}"
     except DataError as error:

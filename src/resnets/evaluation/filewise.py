@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from resnets.base.errors import UsageError
 from resnets.base.world import world
-from resnets.data.unlabelled import File, Files, digest_of, prepared
+from resnets.data.unlabelled import File, Files, digest_of, prepared_files
 
 if TYPE_CHECKING:
     from resnets.evaluation.predict import Backend
@@ -80,7 +80,7 @@ class Runner:
         """(path, head -> float32 (K,), "") or (path, {}, reason) for each file, in their order."""
         from resnets.evaluation.predict import refuse_not_finite, threads_of
 
-        ready = prepared(files, self.preprocess, ahead=AHEAD * self.batch, threads=self.threads)
+        ready = prepared_files(files, self.preprocess, ahead=AHEAD * self.batch, threads=self.threads)
         while group := list(islice(ready, self.batch)):
             good = [pixels for _, pixels, _ in group if pixels is not None]
             with threads_of(self.threads):
