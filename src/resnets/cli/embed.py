@@ -4,31 +4,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resnets.base.errors import UsageError
-from resnets.base.machine import keep_freed_memory
-from resnets.base.world import world
 from resnets.cli.commands import Command, Option
 from resnets.cli.evaluate import MODEL, VIEWS, machine_options
-from resnets.cli.filewise import DETAILS, OUT, PATH, as_one, by_ending, checked_out, in_parts
+from resnets.cli.filewise import DETAILS, OUT, PATH, answer_files, by_ending
 from resnets.cli.terminal import Terminal
 
 
 def run(given: dict[str, Any], terminal: Terminal) -> int:
-    keep_freed_memory()
     from resnets.evaluation.embeddings import write_embeddings
-    from resnets.evaluation.parts import wants_folder
     from resnets.verbs.embed import embed, embed_in_parts
 
-    if wants_folder(given.get("out"), world()):
-        return in_parts(embed_in_parts, "embedding", given, terminal)
-    out = checked_out(given)
-    form = _format(given.pop("format", None), out, json=terminal.json)
-    return as_one(
-        embed,
-        "embedding",
+    return answer_files(
         given,
         terminal,
-        out=out,
-        write=lambda answers, target, all_of: write_embeddings(answers, form, target, about=all_of.about),
+        doing="embedding",
+        alone=embed,
+        parts=embed_in_parts,
+        form=_format,
+        write=lambda rows, form, target, all_of: write_embeddings(rows, form, target, about=all_of.about),
     )
 
 

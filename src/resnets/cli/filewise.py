@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnets.base.errors import Incomplete, UsageError
+from resnets.base.machine import keep_freed_memory
 from resnets.base.text import counted, printable
 from resnets.base.world import world
 from resnets.cli.commands import Argument, Option
@@ -35,24 +36,47 @@ DETAILS = (
     "Answers in parts go on after what is done when the same command is given again; torchrun shares them out."
 )
 
-Write = Callable[[Iterable[Any], Path | BinaryIO, Any], None]  # some answers, where to, all of them
+Write = Callable[[Iterable[Any], Any, Path | BinaryIO, Any], None]  # answers, format, where to, and all answers
 
 
-def by_ending(out: Path | None) -> str | None:
-    """The format that the ending of --out asks for."""
-    return FORMAT_BY_ENDING.get(out.suffix.lower()) if out is not None else None
+def answer_files(
+    given: dict[str, Any],
+    terminal: Terminal,
+    *,
+    doing: str,
+    alone: Callable[..., "Answers[Any]"],
+    parts: Callable[..., "Answered"],
+    form: Callable[..., Any],
+    write: Write,
+) -> int:
+    """Answer to one file or stdout (`alone`), or into a folder that processes may share (`parts`).
 
+    form: (--format or None, the file or None, json=) -> the format; it refuses what cannot be.
+    """
+    from resnets.evaluation.parts import wants_folder
 
-def checked_out(given: dict[str, Any]) -> Path | None:
-    """The file for answers, taken out of what was given. Raises UsageError where its folder is not there."""
+    keep_freed_memory()
+    if wants_folder(given.get("out"), world()):
+        return _in_parts(parts, doing, given, terminal)
     out = Path(given.pop("out")) if "out" in given else None
+    chosen = form(given.pop("format", None), out, json=terminal.json)
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"cannot write {out}: there is no folder {out.parent}; make it, or choose another --out")
-    return out
+    paths = named_paths(given.pop("path"), sys.stdin.buffer)
+    seen = out is None and sys.stdout.isatty()  # the lines themselves show how far it is
+    with terminal.progress(doing, unit="files", hidden=seen) as report:
+        answers = alone(paths=paths, progress=report, **given)
+        _write(answers, chosen, write, out)
+    _say_how(given, answers.skipped, terminal)
+    if out is not None:
+        said = f"{answers.done:,} files: {printable(str(out))}"
+        _say_written(answers.done, answers.failed, answers.skipped, out, said, terminal)
+    _refuse_errors(answers.failed, answers.done)
+    return 0
 
 
-def in_parts(verb: Callable[..., "Answered"], doing: str, given: dict[str, Any], terminal: Terminal) -> int:
-    """Answers into a folder, which several processes may share; the first of them speaks."""
+def _in_parts(verb: Callable[..., "Answered"], doing: str, given: dict[str, Any], terminal: Terminal) -> int:
+    """The first of several processes speaks."""
     if "format" in given:
         given["form"] = given.pop("format")
     paths = named_paths(given.pop("path"), sys.stdin.buffer)
@@ -67,27 +91,9 @@ def in_parts(verb: Callable[..., "Answered"], doing: str, given: dict[str, Any],
     return 0
 
 
-def as_one(
-    verb: Callable[..., "Answers[Any]"],
-    doing: str,
-    given: dict[str, Any],
-    terminal: Terminal,
-    *,
-    out: Path | None,
-    write: Write,
-) -> int:
-    """Answers to one file, or to stdout."""
-    paths = named_paths(given.pop("path"), sys.stdin.buffer)
-    seen = out is None and sys.stdout.isatty()  # the lines themselves show how far it is
-    with terminal.progress(doing, unit="files", hidden=seen) as report:
-        answers = verb(paths=paths, progress=report, **given)
-        _write(answers, write, out)
-    _say_how(given, answers.skipped, terminal)
-    if out is not None:
-        said = f"{answers.done:,} files: {printable(str(out))}"
-        _say_written(answers.done, answers.failed, answers.skipped, out, said, terminal)
-    _refuse_errors(answers.failed, answers.done)
-    return 0
+def by_ending(out: Path | None) -> str | None:
+    """The format that the ending of --out asks for."""
+    return FORMAT_BY_ENDING.get(out.suffix.lower()) if out is not None else None
 
 
 def named_paths(given: Iterable[str], stdin: BinaryIO) -> Iterator[str]:
@@ -110,16 +116,16 @@ def listed(content: bytes) -> Iterator[str]:
             yield os.fsdecode(name)
 
 
-def _write(answers: "Answers[Any]", write: Write, out: Path | None) -> None:
+def _write(answers: "Answers[Any]", form: Any, write: Write, out: Path | None) -> None:
     if out is not None:
         try:
-            write(answers, out, answers)
+            write(answers, form, out, answers)
         except OSError as error:
             raise UsageError(f"cannot write {out}: {error.strerror}; choose another --out") from error
         return
     sys.stdout.flush()
     try:
-        write(_flushed(answers, sys.stdout.buffer), sys.stdout.buffer, answers)
+        write(_flushed(answers, sys.stdout.buffer), form, sys.stdout.buffer, answers)
         sys.stdout.buffer.flush()
     except BrokenPipeError as error:
         raise OutputClosed from error

@@ -4,31 +4,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resnets.base.errors import UsageError
-from resnets.base.machine import keep_freed_memory
-from resnets.base.world import world
 from resnets.cli.commands import Command, Option
 from resnets.cli.evaluate import MODEL, VIEWS, machine_options
-from resnets.cli.filewise import DETAILS, OUT, PATH, as_one, by_ending, checked_out, in_parts
+from resnets.cli.filewise import DETAILS, OUT, PATH, answer_files, by_ending
 from resnets.cli.terminal import Terminal
 
 
 def run(given: dict[str, Any], terminal: Terminal) -> int:
-    keep_freed_memory()
     from resnets.evaluation.answers import write_predictions
-    from resnets.evaluation.parts import wants_folder
     from resnets.verbs.predict import predict, predict_in_parts
 
-    if wants_folder(given.get("out"), world()):
-        return in_parts(predict_in_parts, "predicting", given, terminal)
-    out = checked_out(given)
-    form = _format(given.pop("format", None), out, json=terminal.json)
-    return as_one(
-        predict,
-        "predicting",
+    return answer_files(
         given,
         terminal,
-        out=out,
-        write=lambda answers, target, _: write_predictions(answers, form, target),
+        doing="predicting",
+        alone=predict,
+        parts=predict_in_parts,
+        form=_format,
+        write=lambda answers, form, target, _: write_predictions(answers, form, target),
     )
 
 
