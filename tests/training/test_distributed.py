@@ -22,7 +22,7 @@ from resnets.base.machine import cores, default_threads
 from resnets.base.world import World
 from resnets.cli.failures import failed
 from resnets.training.config import TrainConfig
-from resnets.training.distributed import Group, refuse_impossible
+from resnets.training.distributed import Group
 from resnets.training.plan import make_plan
 from resnets.training.run import read_events
 from tests.integration.pictures import class_folders
@@ -235,6 +235,25 @@ def test_a_picture_that_one_process_cannot_read_is_left_out_by_all(pair: Pair, t
     ]
 
 
+def test_two_processes_measure_their_rate_together_and_end_in_time(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    timed = [*FLAGS, "--minutes", "0.4"]
+    place = timed.index("--epochs")
+    del timed[place : place + 2]
+    launch = [*torchrun("digits", "--runs", str(tmp_path))[: -len(FLAGS)], *timed]
+    started = time.monotonic()
+    told = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=WAIT_SECONDS)
+    assert told.returncode == 0, told.stderr
+    assert time.monotonic() - started < 90  # 24 seconds, on a machine that may have other work
+    events = read_events(tmp_path / "digits-resnet20" / "events.jsonl")
+    planned = events[0]["plan"]["config"]["epochs"]
+    assert f"{planned} epoch" in events[0]["text"]
+    assert "in 0.4 minutes at" in events[0]["text"]
+    done = [event["epochs"] for event in events if event["event"] == "shortened"]  # on a busy machine
+    assert sum(event["event"] == "epoch" for event in events) == (done[-1] if done else planned)
+
+
 @pytest.mark.parametrize("pictures", [2, 3, 7, 191])
 def test_the_parts_of_a_batch_are_all_of_it_and_none_is_a_single_picture(pictures: int) -> None:
     groups = [Group(world=World(rank=rank, size=3)) for rank in range(3)]
@@ -246,9 +265,6 @@ def test_the_parts_of_a_batch_are_all_of_it_and_none_is_a_single_picture(picture
 
 
 def test_what_several_processes_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    two = Group(world=World(rank=0, size=2))
-    with pytest.raises(UsageError, match="--minutes is planned from the rate of one process"):
-        refuse_impossible(TrainConfig(minutes=1), two)
     with pytest.raises(UsageError, match="--sync-norm is for NVIDIA GPUs"):
         resnets.train("digits", config=TrainConfig(sync_norm=True, device="cpu"))
     with pytest.raises(UsageError, match="--accumulate cuts it into parts; give one of them"):

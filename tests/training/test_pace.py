@@ -62,10 +62,10 @@ def test_minutes_and_epochs_are_not_given_together() -> None:
 
 def test_a_run_of_some_seconds_ends_near_then_with_its_schedule_at_zero(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (256, 8, 8, 1), dtype=np.uint8)
-    config = TrainConfig(minutes=10 / 60, runs=str(tmp_path), threads=1, model="resnet20", precision="fp32")
+    config = TrainConfig(minutes=20 / 60, runs=str(tmp_path), threads=1, model="resnet20", precision="fp32")
     started = time.monotonic()
     run = resnets.train((pixels, np.arange(256) % 2), config=config)
-    assert time.monotonic() - started < 30  # ten seconds, on a machine that may have other work
+    assert time.monotonic() - started < 60  # twenty seconds, on a machine that may have other work
     events = [json.loads(line) for line in (run.path / "events.jsonl").read_text().splitlines()]
     plan = next(event for event in events if event["event"] == "plan")
     epochs = plan["plan"]["config"]["epochs"]

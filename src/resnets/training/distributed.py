@@ -116,6 +116,17 @@ class Group:
                     dist.broadcast(values, src=0)
                 tensor.detach().copy_(values)
 
+    def ready(self, network: nn.Module, device: torch.device, *, sync_norm: bool) -> nn.Module:
+        """A network to train: on this process's device, channels last, with the first process's weights.
+
+        sync_norm: batch norm is taken over what all processes have of a batch.
+        """
+        if sync_norm and not self.alone:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+        network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.same(network)
+        return network
+
     @contextlib.contextmanager
     def locally_first(self) -> Iterator[None]:
         """The block runs in the first process of each machine, then in the others: what it caches is made once."""
@@ -175,12 +186,10 @@ def _own_gpu(device: str, here: World) -> bool:
     return True
 
 
-def refuse_impossible(config: TrainConfig, group: Group) -> None:
-    """Raise UsageError for what several processes, or this device, cannot do."""
+def refuse_impossible(config: TrainConfig) -> None:
+    """Raise UsageError for what this device cannot do."""
     if config.sync_norm and not pick_device(config.device).startswith("cuda"):
         raise UsageError("--sync-norm is for NVIDIA GPUs: torch has none such for processors; leave it out")
-    if config.minutes is not None and not group.alone:
-        raise UsageError("--minutes is planned from the rate of one process; with several give --epochs")
 
 
 def shared_data(group: Group, opened: Callable[[], Data]) -> Data:

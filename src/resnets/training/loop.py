@@ -69,10 +69,7 @@ class Training:
         self.group, self.events, self.on_event, self.gallery, self.stop = group, events, on_event, gallery, stop
         self.trackers = Trackers({})
         self.device = group.device(config.device or "cpu")
-        if config.sync_norm and not group.alone:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
-        network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        group.same(network)
+        network = group.ready(network, self.device, sync_norm=config.sync_norm)
         self.losses = losses_of(config, data, self.device)
         self.score_weights = head_weights(config.score_weight, data.heads, flag="--score-weight")
         self.balance = balanced_labels(data) if config.sampling == "balanced" else None

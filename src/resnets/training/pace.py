@@ -6,12 +6,14 @@ Where the epochs turn out to be slower than was planned, what is left of the run
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 
 from torch import nn
 
 from resnets.base.errors import UsageError
 from resnets.data.batches import Pictures
+from resnets.training.distributed import Group
 from resnets.training.plan import Plan
 from resnets.training.schedule import Course, size_at
 from resnets.training.trial import trial
@@ -61,17 +63,24 @@ class Pace:
         return late(self.plan, course, step=step, spent=now - self.began, epochs=self.epochs)
 
 
-def measured_rate(plan: Plan, network: nn.Module, pictures: Pictures) -> float:
-    """Training pictures a second, with reading and augmentation, from about two seconds of steps on a copy."""
+def measured_rate(plan: Plan, network: nn.Module, pictures: Pictures, group: Group) -> float:
+    """Training pictures a second of all processes, with reading, augmentation and what they tell each other.
+
+    From about two seconds of steps on a copy, of which the first process's clock decides how many.
+    """
     warming = min(WARMING_STEPS, plan.steps_per_epoch - 1)
     started, seen = time.perf_counter(), 0
-    for step, (count, _) in enumerate(trial(plan, network, pictures, repeat(0.0))):
+    for step, (count, _) in enumerate(trial(plan, network, pictures, repeat(0.0), group=group)):
         seen += count
         if step + 1 == warming:
             started, seen = time.perf_counter(), 0
-        elif step >= warming and time.perf_counter() - started > MEASURED_SECONDS:
+        elif step >= warming and group.lead(partial(_over, started)):
             break
     return seen / max(1e-9, time.perf_counter() - started)
+
+
+def _over(started: float) -> bool:
+    return time.perf_counter() - started > MEASURED_SECONDS
 
 
 def epochs_within(seconds: float, plan: Plan, rate: float) -> int:

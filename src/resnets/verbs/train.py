@@ -136,7 +136,7 @@ def train(
             progress=on_progress if on_progress is not None and group.leads else lambda label, done, total: None,
             started=started,
         )
-        refuse_impossible(config, group)
+        refuse_impossible(config)
         key = launch_key(data, config)
         if resume is not None:
             return _resume(data, Path(resume), config, network, caller)
@@ -182,7 +182,7 @@ def _start(data: Any, config: TrainConfig, network: nn.Module | None, caller: _C
         probes = group.lead(lambda: _probes(base, plan, gallery)) if asked.probe else []
         if asked.minutes is not None:
             left = asked.minutes * 60 - (time.monotonic() - caller.started)
-            plan = parts.of(_paced(asked, plan, opened, base, gallery, seconds=left, foreign=foreign))
+            plan = parts.of(_paced(asked, plan, opened, base, gallery, group, seconds=left, foreign=foreign))
         default = f"{folder.plain_name(opened.name)}-{folder.plain_name(plan.config.model or '')}"
         run = group.lead(lambda: folder.new_run_folder(runs, name=asked.name, default=default))
         with _held(run, group) as stop:
@@ -266,20 +266,27 @@ def _paced(
     data: Data,
     network: nn.Module,
     gallery: Gallery,
+    group: Group,
     *,
     seconds: float,
     foreign: bool,
 ) -> Plan:
     """The plan with the epochs that end within `seconds`, at a rate that is measured now."""
     started = time.monotonic()
-    rate = measured_rate(plan, network, gallery.training(plan.preprocess, plan.augment))
-    left = seconds - (time.monotonic() - started)
-    epochs = epochs_within(left, plan, rate)
-    statistics = plan.preprocess.mean, plan.preprocess.std
-    asked = replace(config, epochs=epochs, minutes=None)
-    paced = make_plan(asked, data, measure=lambda _: statistics, foreign=foreign)
-    reason = f"{counted(epochs, 'epoch')} in {config.minutes:g} minutes at {rate:,.0f} images/s"
-    return replace(paced, reasons=(reason, *paced.reasons), seconds=left)
+    with group.locally_first():
+        pictures = gallery.training(plan.preprocess, plan.augment)
+    rate = measured_rate(plan, network, pictures, group)
+
+    def planned() -> Plan:
+        left = seconds - (time.monotonic() - started)
+        epochs = epochs_within(left, plan, rate)
+        statistics = plan.preprocess.mean, plan.preprocess.std
+        asked = replace(config, epochs=epochs, minutes=None)
+        paced = make_plan(asked, data, measure=lambda _: statistics, foreign=foreign)
+        reason = f"{counted(epochs, 'epoch')} in {config.minutes:g} minutes at {rate:,.0f} images/s"
+        return replace(paced, reasons=(reason, *paced.reasons), seconds=left)
+
+    return group.lead(planned)
 
 
 def _resume(data: Any, run: Path, config: TrainConfig, network: nn.Module | None, caller: _Caller) -> Run:
