@@ -56,6 +56,19 @@ def test_damaged_weights_are_refused_by_name_for_a_relu_may_hide_them(name: str,
             TorchBackend(model, precision=precision)  # type: ignore[arg-type]
 
 
+def test_torchs_default_device_and_type_change_nothing(pixels: np.ndarray) -> None:
+    model = a_model()
+    expected = TorchBackend(model).logits(pixels)["label"]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):  # whatever is made there has no numbers
+            found = TorchBackend(model).logits(pixels)["label"]
+    finally:
+        torch.set_default_dtype(before)
+    assert np.array_equal(found, expected)
+
+
 def test_a_negative_variance_is_refused() -> None:
     model = a_model()
     model.network.bn1.running_var[0] = -1.0

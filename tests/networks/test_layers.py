@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from resnets.networks.layers import Blur, ChannelAttention, DropPath, SqueezeExcite, join, norm, norm_act
+from resnets.networks.layers import (
+    Blur,
+    ChannelAttention,
+    DropPath,
+    GlobalMaxPool,
+    SqueezeExcite,
+    join,
+    norm,
+    norm_act,
+    reflected,
+)
 from resnets.networks.shortcuts import ZeroChannels
 from resnets.networks.stems import fold_channels
 from resnets.networks.variants import VARIANTS
@@ -94,3 +104,29 @@ def test_a_stem_folded_to_more_channels_takes_them_in_turn_and_keeps_its_outputs
     torch.testing.assert_close(folded.sum(1), weight.sum(1))
     assert torch.equal(fold_channels(weight, 4)[:, 3], weight[:, 0] * 0.75)
     assert fold_channels(weight, 3) is weight
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_global_max_pool_is_torchs_adaptive_one_also_among_equals(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(-2, 3, (3, 16, 5, 4)).to(dtype).contiguous(memory_format=torch.channels_last)
+    values, gradients = [], []
+    for pool in (GlobalMaxPool(), nn.AdaptiveMaxPool2d(1)):
+        own = x.clone().requires_grad_()
+        y = pool(own)
+        (y * torch.arange(16).view(1, 16, 1, 1)).sum().backward()
+        values.append(y)
+        gradients.append(own.grad)
+    assert torch.equal(*values)
+    assert torch.equal(*gradients)
+
+
+def test_a_reflected_border_is_torchs_with_its_gradient() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, 3, 6, 7, dtype=torch.float64)
+    expected = nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+    assert torch.equal(reflected(x), expected)
+    (ours,) = torch.autograd.grad((reflected(x) * weight).sum(), x)
+    (theirs,) = torch.autograd.grad((expected * weight).sum(), x)
+    torch.testing.assert_close(ours, theirs)

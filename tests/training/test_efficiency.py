@@ -40,6 +40,18 @@ def test_a_young_run_is_not_held_up_and_an_older_one_measures_once(monkeypatch: 
     assert counter.matrix_rate == first
 
 
+def test_a_run_goes_on_where_there_is_no_memory_to_measure_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(efficiency, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(efficiency, "product", full)
+    counter = Efficiency(variant("resnet20"), device=CPU, dtype=torch.float32)
+    counter.add(8, (32, 32))
+    counter.measure()
+    assert counter.share(1.0) is None
+
+
 def test_nothing_is_told_of_a_network_whose_operations_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficiency, "SETTLED_SECONDS", 0.0)
     counter = Efficiency(None, device=CPU, dtype=torch.float32)

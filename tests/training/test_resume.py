@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ import pytest
 import torch
 
 from resnets.base.errors import Interrupted, NotFinite, RunError, UsageError
+from resnets.training.checkpoint import load_checkpoint
 from resnets.training.config import TrainConfig
+from resnets.training.loop import Training
+from resnets.training.resume import recorded_device
 from resnets.training.run import read_events
+from resnets.training.step import StepRecord
 from resnets.verbs.train import train
 from tests.training.killing import command, differing_tensors, train_killed, train_whole
 
@@ -109,6 +114,33 @@ def test_a_loss_that_is_not_finite_stops_with_a_cure_and_keeps_the_last_checkpoi
         train(pictures(), config=config(tmp_path, name="run", lr=1e30, warmup=0.0, ema=0.0))
     assert stopped.value.exit_status == 3
     assert read_events(tmp_path / "runs" / "run" / "events.jsonl")[-1]["event"] == "failed"
+
+
+@pytest.mark.parametrize("save_minutes", [5.0, 1e-9], ids=["at the end of an epoch", "inside one"])
+def test_a_loss_that_nobody_looked_at_is_found_before_it_is_saved(
+    save_minutes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Training.step  # on a GPU few losses are looked at by themselves
+
+    def poisoned(training: Training, *given: Any, **named: Any) -> StepRecord:
+        record = step(training, *given, **named)
+        at = training.plan.steps_per_epoch + 1
+        return replace(record, loss=record.loss * float("nan")) if training.position.step == at else record
+
+    monkeypatch.setattr(Training, "step", poisoned)
+    with pytest.raises(NotFinite, match=r"the loss became nan at step .* the last checkpoint is kept"):
+        train(pictures(), config=config(tmp_path, name="run", save_minutes=save_minutes))
+    run = tmp_path / "runs" / "run"
+    assert read_events(run / "events.jsonl")[-1]["event"] == "failed"
+    kept = load_checkpoint(run)
+    assert kept is not None
+    assert np.isfinite(kept.state["position"]["loss"])
+
+
+def test_where_a_run_computes_is_read_from_its_folder(tmp_path: Path) -> None:
+    assert recorded_device(tmp_path) is None
+    train(pictures(), config=config(tmp_path, name="run", epochs=1, device="cpu"))
+    assert recorded_device(tmp_path / "runs" / "run") == "cpu"
 
 
 def test_a_process_stopped_by_sigterm_exits_with_143_and_says_how_to_go_on(tmp_path: Path) -> None:

@@ -77,6 +77,14 @@ def test_frozen_norms_keep_their_statistics_and_scales(network: resnets.ResNet) 
         assert torch.equal(network.state_dict()[name], value), name
 
 
+def test_norms_that_several_gpus_share_are_frozen_too(network: resnets.ResNet) -> None:
+    shared = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network).train()
+    hold(shared, Thaw(frozen_norms=True), step=0)
+    norms = [module for module in shared.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
+    assert norms
+    assert not any(norm.training or norm.weight.requires_grad for norm in norms)
+
+
 def test_a_step_moves_each_stage_by_its_share_of_the_rate(network: resnets.ResNet) -> None:
     thaw = Thaw(layer_decay=0.5)
     optimizer = make_optimizer(network, "sgd", momentum=0.0, weight_decay=0.0, shares=rate_shares(network, thaw))

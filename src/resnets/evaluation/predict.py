@@ -65,7 +65,7 @@ class TorchBackend:
             refuse_damaged(model.network)
             refuse_damaged(self.network)  # a negative variance becomes NaN where it is folded
         first = next(iter(self.network.parameters()), None)
-        if first is not None and first.device.type != self.device.type:
+        if first is not None and first.device != torch.empty(0, device=self.device).device:  # "cuda" is "cuda:0"
             self.network = copy.deepcopy(self.network).to(self.device)
 
     def logits(self, pictures: Pixels) -> Logits:

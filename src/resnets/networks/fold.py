@@ -75,7 +75,11 @@ def with_norm(conv: nn.Conv2d, norm: BatchNorm) -> nn.Conv2d:
     """The convolution, changed to give norm(conv(x)); its numbers are computed in float64, on the processor."""
 
     def exact(values: Tensor | None, missing: float) -> Tensor:
-        return torch.tensor(missing).double() if values is None else values.to("cpu", torch.float64)
+        return (
+            torch.tensor(missing, dtype=torch.float64, device="cpu")
+            if values is None
+            else values.to("cpu", torch.float64)
+        )
 
     scale = exact(norm.weight, 1) / (exact(norm.running_var, 1) + norm.eps).sqrt()  # (O,)
     shift = exact(norm.bias, 0) + (exact(conv.bias, 0) - exact(norm.running_mean, 0)) * scale

@@ -98,8 +98,28 @@ class Blur(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, ceil(H/stride), ceil(W/stride)); H and W are 2 at least."""
-        x = nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+        if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+            x = reflected(x)
+        else:
+            x = nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
         return nn.functional.avg_pool2d(nn.functional.avg_pool2d(x, 2, 1), 2, self.stride)
+
+
+def reflected(x: Tensor) -> Tensor:
+    """x with a border of one pixel, its edge reflected; whose gradient adds in one order on a GPU too."""
+    x = torch.cat([x[:, :, 1:2], x, x[:, :, -2:-1]], dim=2)
+    return torch.cat([x[:, :, :, 1:2], x, x[:, :, :, -2:-1]], dim=3)
+
+
+class GlobalMaxPool(nn.Module):
+    """The largest value of each channel; of equals the first has the gradient.
+
+    What torch's AdaptiveMaxPool2d(1) gives, but for its gradient on a GPU, which adds in no fixed order.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, 1, 1)."""
+        return nn.functional.max_pool2d(x, x.shape[2:])
 
 
 class SqueezeExcite(nn.Module):

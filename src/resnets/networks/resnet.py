@@ -13,7 +13,7 @@ from resnets.base.errors import UsageError
 from resnets.labels import LABEL
 from resnets.networks.blocks import BasicBlock, Bottleneck, PreactBasic, PreactBottleneck
 from resnets.networks.heads import Hidden, heads_of
-from resnets.networks.layers import activation, norm, norm_act
+from resnets.networks.layers import GlobalMaxPool, activation, norm, norm_act
 from resnets.networks.pooled import DawnBlock, Opening, PoolFirstOpening, VanillaBlock
 from resnets.networks.spec import Place, ResNetSpec
 from resnets.networks.stems import stem_convolution, stem_pool
@@ -73,7 +73,7 @@ class ResNet(nn.Module):
             self.add_module(f"layer{number}", nn.Sequential(*(block_at(spec, place) for place in places)))
         self.norm = norm(spec, spec.features) if spec.preact else None
         self.act = activation(spec)
-        self.avgpool = nn.AdaptiveAvgPool2d(1) if spec.pool == "average" else nn.AdaptiveMaxPool2d(1)
+        self.avgpool = nn.AdaptiveAvgPool2d(1) if spec.pool == "average" else GlobalMaxPool()
         self.dropout = nn.Dropout(spec.dropout)
         self.hidden = Hidden(spec.features, spec.hidden) if spec.hidden and spec.heads else None
         self.fc, self.heads = heads_of(spec)

@@ -77,7 +77,7 @@ def whiten(stem: WhitenedStem, batches: Iterable[Tensor]) -> int:
     patches' second moments, each divided by the square root of its eigenvalue, the largest first (Jordan 2024,
     section 3.2). Gives the number of pictures. Raises ValueError where there is none.
     """
-    moments = torch.zeros(stem.weight[0].numel(), stem.weight[0].numel(), dtype=torch.float64)
+    moments = torch.zeros(stem.weight[0].numel(), stem.weight[0].numel(), dtype=torch.float64, device="cpu")
     pictures = patches = 0
     for images in batches:
         flat = nn.functional.unfold(images.float(), stem.kernel_size).transpose(0, 1).flatten(1)  # (C·k·k, n)
@@ -86,7 +86,7 @@ def whiten(stem: WhitenedStem, batches: Iterable[Tensor]) -> int:
     if not pictures:
         raise ValueError("whiten needs at least one batch of pictures")
     values, vectors = torch.linalg.eigh(moments / patches)  # ascending, a direction a column
-    strongest = torch.arange(len(values) - 1, len(values) - 1 - len(stem.weight) // 2, -1)
+    strongest = torch.arange(len(values) - 1, len(values) - 1 - len(stem.weight) // 2, -1, device="cpu")
     vectors = vectors[:, strongest].T  # (S/2, C·k·k)
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     scales = largest.sign() / (values[strongest] + WHITENING_FLOOR).sqrt()[:, None]  # of either sign: choose one

@@ -3,6 +3,7 @@
 Shapes: B pictures, C channels, H×W pixels, K classes.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -110,4 +111,9 @@ def _positions(name: str, head: Head, theirs: Mapping[str, Head]) -> list[int]:
 
 
 def _channels(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
+    return _on_device(values, like.dtype, like.device)
+
+
+@functools.cache  # a copy from the processor would wait for a GPU's work in every step
+def _on_device(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)[:, None, None]

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from resnets.base.errors import OtherProcessFailed, UsageError, is_out_of_memory
 from resnets.base.machine import pick_device
-from resnets.base.text import counted
+from resnets.base.text import counted, printable
 from resnets.base.world import World, restarts, world
 from resnets.data.dataset import Data, reopen
 from resnets.training.config import TrainConfig
@@ -308,7 +308,9 @@ def _talking() -> Iterator[None]:
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
+        reason, _, _ = str(error).partition("\n")
+        why = f" ({printable(reason)})" if isinstance(error, dist.DistBackendError) else ""  # NCCL's own failures
         raise OtherProcessFailed(
-            "another process of this run has ended or cannot be reached, and says why itself; the last checkpoint "
-            "is kept: resume the run once that is mended"
+            f"another process of this run has ended or cannot be reached{why}, and says why itself; the last "
+            "checkpoint is kept: resume the run once that is mended"
         ) from error

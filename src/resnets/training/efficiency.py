@@ -6,6 +6,7 @@ from functools import cache
 
 import torch
 
+from resnets.base.errors import is_out_of_memory
 from resnets.networks.spec import ResNetSpec
 from resnets.networks.summary import summary
 from resnets.training.rates import Stopwatch, product
@@ -46,8 +47,15 @@ class Efficiency:
         waits = time.monotonic() - self.started < SETTLED_SECONDS
         if self.spec is not None and self.matrix_rate is None and not waits:
             watch = Stopwatch(device=self.device, seconds=0.0, least=LEAST)
-            work, operations = product(self.device, self.dtype)
-            self.matrix_rate = operations / min(watch.rounds(work))[0]  # others may disturb it, none speeds it up
+            try:
+                work, operations = product(self.device, self.dtype)
+                self.matrix_rate = (
+                    operations / min(watch.rounds(work))[0]
+                )  # others may disturb it, none speeds it up
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.spec = None  # the run goes on without the share
 
     def share(self, seconds: float) -> float | None:
         """Of what was counted since `begin` and done in so many seconds; None before there is a rate."""

@@ -1,10 +1,12 @@
 """What learns: a network with its optimizer and its average, and a step of all three."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 
+from resnets.evaluation.predict import full_fp32
 from resnets.training.checkpoint import optimizer_tensors, restore_optimizer
 from resnets.training.compiling import compiled
 from resnets.training.distill import Teacher, Teaching
@@ -60,19 +62,20 @@ class Learner:
         """
         config = self.plan.config
         hold(self.network, self.plan.thaw, step=scheduled)
-        record = train_step(
-            self.called,
-            parts,
-            self.optimizer,
-            pictures=pictures,
-            learning_rate=learning_rate,
-            label_smoothing=config.label_smoothing or 0.0,
-            clip=config.clip,
-            autocast=self.autocast,
-            heads=self.losses,
-            summing=self.summing,
-            teaching=self.teaching,
-        )
+        with full_fp32(self.device) if config.precision == "fp32" else contextlib.nullcontext():
+            record = train_step(
+                self.called,
+                parts,
+                self.optimizer,
+                pictures=pictures,
+                learning_rate=learning_rate,
+                label_smoothing=config.label_smoothing or 0.0,
+                clip=config.clip,
+                autocast=self.autocast,
+                heads=self.losses,
+                summing=self.summing,
+                teaching=self.teaching,
+            )
         if self.average is not None:
             self.average.update(number)
         return record

@@ -94,6 +94,7 @@ class Training:
         self.progress = Progress(Efficiency(spec, device=self.device, dtype=dtype), on_event)
         wide = torch.float32 if self.device.type == "mps" else torch.float64  # MPS has no double precision
         self.loss = torch.zeros((), dtype=wide, device=self.device)  # of the epoch so far, summed
+        self.learning_rate = 0.0  # of the last step
         self.saved_at = time.monotonic()
 
     # what is saved and restored
@@ -118,7 +119,7 @@ class Training:
         self.saved_at = time.monotonic()
         if self.events is None:
             return
-        self.position.loss = self.loss.item()
+        self.position.loss = self.finite_loss()
         self.position.seconds = self.pace.worked()
         state = {"position": asdict(self.position), "events_length": self.events.length()}
         save_checkpoint(
@@ -229,7 +230,7 @@ class Training:
                 if time.monotonic() - self.saved_at > config.save_minutes * 60:
                     self.save()
                 self.end_if_asked()
-        return {"loss": self.loss.item() / max(1, position.pictures)} | {
+        return {"loss": self.finite_loss() / max(1, position.pictures)} | {
             name: round(value, 1 if name == "images_per_second" else 4)
             for name, value in self.progress.rates(batches.waited_seconds).items()
         }
@@ -241,7 +242,7 @@ class Training:
         """
         plan, position, config, rank = self.plan, self.position, self.plan.config, self.group.world.rank
         scheduled = self.course.planned_step(position.step)
-        learning_rate = rate(
+        self.learning_rate = learning_rate = rate(
             scheduled,
             schedule=config.schedule or "cosine",
             peak=config.lr or 0.0,
@@ -275,6 +276,17 @@ class Training:
                     "step", step=position.step, epoch=position.epoch + 1, loss=loss, lr=learning_rate, **norm
                 )
         return record
+
+    def finite_loss(self) -> float:
+        """The sum of the epoch so far; one that is not finite ends the run before it is saved or validated.
+
+        On a GPU few steps' losses are looked at by themselves, but NaN and infinity stay in the sum.
+        """
+        loss = self.loss.item()
+        if not math.isfinite(loss):
+            config, learning_rate = self.plan.config, self.learning_rate
+            raise self.failed(not_finite(loss, self.position, learning_rate=learning_rate, config=config))
+        return loss
 
     def prepared(self, batch: Batch, cut: slice, part: int) -> Part:
         return prepare(

@@ -55,7 +55,7 @@ class Probe:
 
 
 def probe(
-    network: torch.nn.Module, known: Pictures, new: Pictures, *, heads: dict[str, Head], threads: int
+    network: torch.nn.Module, known: Pictures, new: Pictures, *, heads: dict[str, Head], device: str, threads: int
 ) -> list[Probe]:
     """A probe of each head with one class a picture; `known` is learnt from, `new` is measured.
 
@@ -67,7 +67,7 @@ def probe(
         raise UsageError("--probe needs validation pictures, and there are none")
     known = replace(known, rows=np.sort(order(known.rows, seed=0, epoch=0)[:MOST]))
     plain = Model(network=copy.deepcopy(body(network)), heads={}, preprocess=known.preprocess)
-    backend = TorchBackend(plain)
+    backend = TorchBackend(plain, device=device)
     batch = batch_for(known.preprocess)
     seen, asked = (classify(backend, part, batch=batch, threads=threads) for part in (known, new))
     found = []

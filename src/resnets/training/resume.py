@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.base.errors import RunError, UsageError
+from resnets.base.machine import pick_device
 from resnets.base.options import flag_of
 from resnets.base.program import command_line
 from resnets.base.text import counted, printable
@@ -98,6 +99,14 @@ def recorded(run: Path) -> Recorded:
     )
 
 
+def recorded_device(run: Path) -> str | None:
+    """Where a run computes; None where its folder does not say, or is on another machine."""
+    try:
+        return recorded(run).latest.config.device
+    except RunError:
+        return None
+
+
 def changed_plan(plan: Plan, config: TrainConfig, run: Path, *, finished: bool) -> Plan:
     """The plan with what a resume may change, in the environment of this moment.
 
@@ -112,6 +121,7 @@ def changed_plan(plan: Plan, config: TrainConfig, run: Path, *, finished: bool) 
     asked = replace(
         plan.config, threads=config.threads or plan.config.threads, track=config.track or plan.config.track
     )
+    pick_device(asked.device)  # that of the run is refused here where this machine has none
     if asked.compile:
         check_compiler(asked.device or "cpu")
     return replace(plan, config=asked, environment=environment_of(asked))

@@ -89,7 +89,10 @@ def first_weights(
     line = receipt.line()
     if receipt.folded:
         part = max(2, (plan.config.batch or 1) // world().size)  # what fits into memory
-        unfold(network, gallery.normalised("train", plan.preprocess, batch=part))
+        device = plan.config.device or "cpu"
+        pictures = gallery.normalised("train", plan.preprocess, batch=part)
+        unfold(network.to(device), (images.to(device) for images in pictures))
+        network.cpu()
         line += "; folded batch norms were given the statistics of these pictures"
     return {**origin, RECEIPT: receipt.to_json(), LICENCE: receipt.licence}, line
 

@@ -203,9 +203,9 @@ class Average:
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         smooth = [(ours, theirs) for ours, theirs in self._pairs if ours.is_floating_point()]
         torch._foreach_lerp_([ours for ours, _ in smooth], [theirs for _, theirs in smooth], weight)
-        for ours, theirs in self._pairs:
-            if not ours.is_floating_point():
-                ours.copy_(theirs)
+        counters = [(ours, theirs) for ours, theirs in self._pairs if not ours.is_floating_point()]
+        if counters:
+            torch._foreach_copy_([ours for ours, _ in counters], [theirs for _, theirs in counters])
 
 
 def _tensors(network: nn.Module) -> list[torch.Tensor]:

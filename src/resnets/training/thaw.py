@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from resnets.networks.resnet import ResNet
 
@@ -85,7 +86,7 @@ def hold(network: nn.Module, thaw: Thaw, *, step: int) -> None:
                 module.train(number >= first)
     if thaw.frozen_norms:
         for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, _BatchNorm):  # also a synchronised one
                 module.requires_grad_(False)
                 module.eval()
 

@@ -38,6 +38,7 @@ from resnets.training.resume import (
     first_change,
     launch_key,
     recorded,
+    recorded_device,
     refuse_other_options,
     resume_command,
 )
@@ -128,7 +129,8 @@ def train(
     check_trackers(config.track)
     if resume is None and data is None:
         raise UsageError("train needs pictures: a folder, a file or a name such as digits; or --resume RUN")
-    with process_group(config.device) as group:
+    device = config.device if resume is None else recorded_device(Path(resume))
+    with process_group(device) as group:
         tell = on_event or (show if is_interactive() else None)
         caller = _Caller(
             group=group,
@@ -257,7 +259,8 @@ def _training(
 
 def _probes(network: nn.Module, plan: Plan, gallery: Gallery) -> list[Probe]:
     known, new = (gallery.evaluation(part, plan.preprocess) for part in ("train", "val"))
-    return probe(network, known, new, heads=plan.heads, threads=plan.config.threads or 1)
+    config = plan.config
+    return probe(network, known, new, heads=plan.heads, device=config.device or "cpu", threads=config.threads or 1)
 
 
 def _paced(

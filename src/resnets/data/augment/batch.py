@@ -21,7 +21,7 @@ from resnets.data.augment.geometry import Rows, crop_boxes, erasing_boxes, mirro
 from resnets.data.augment.operations import as_bytes, as_floats, brightness, contrast, saturation
 from resnets.data.augment.policy import apply_policy
 from resnets.data.augment.settings import Augment, Border
-from resnets.data.augment.transfer import sent
+from resnets.data.augment.transfer import numbers, sent
 from resnets.data.augment.warp import stroke, warp
 from resnets.networks.kernels.pictures import VALUES, can_make_ready, make_ready
 
@@ -159,9 +159,9 @@ def _normalised(
     count, channels, height, width = images.shape
     # whole picture rows, so that the innermost loop is W * C long and not C
     lines = _nhwc(images).view(count * height, width * channels).to(torch.float32)
-    scale = torch.tensor([1 / (255 * s) for s in std])
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
-    lines.mul_(sent(scale, images.device).repeat(width)).add_(sent(shift, images.device).repeat(width))
+    scale = numbers([1 / (255 * s) for s in std], lines)
+    shift = numbers([-m / s for m, s in zip(mean, std, strict=True)], lines)
+    lines.mul_(scale.repeat(width)).add_(shift.repeat(width))
     return lines.to(dtype).view(count, height, width, channels).permute(0, 3, 1, 2)
 
 

@@ -7,7 +7,7 @@ to rounding; contrast has its grey level from the unrounded mean.
 import torch
 import torch.nn.functional as F
 
-from resnets.data.augment.transfer import sent
+from resnets.data.augment.transfer import numbers
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode L
 GREY = 128  # what a moved picture leaves behind, as in RandAugment's code
@@ -32,7 +32,7 @@ def grey(images: torch.Tensor) -> torch.Tensor:
     """Luma (B, 1, H, W) of float pictures with 1 or 3 channels."""
     if images.shape[1] == 1:
         return images
-    return (images * sent(torch.tensor(LUMA), images.device, images.dtype)[:, None, None]).sum(dim=1, keepdim=True)
+    return (images * numbers(LUMA, images)[:, None, None]).sum(dim=1, keepdim=True)
 
 
 def brightness(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
@@ -99,8 +99,8 @@ def move(images: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """uint8 sampled at matrix (B, 2, 3) times the output's (x, y, 1), in pixels from the centre, bilinear."""
     height, width = images.shape[2:]
     # from pixels to the -1 to 1 of either side
-    across = matrix[:, 0] * sent(torch.tensor([1, height / width, 2 / width]), matrix.device, matrix.dtype)
-    down = matrix[:, 1] * sent(torch.tensor([width / height, 1, 2 / height]), matrix.device, matrix.dtype)
+    across = matrix[:, 0] * numbers([1, height / width, 2 / width], matrix)
+    down = matrix[:, 1] * numbers([width / height, 1, 2 / height], matrix)
     grid = F.affine_grid(torch.stack([across, down], dim=1), list(images.shape), align_corners=False)
     moved = F.grid_sample(as_floats(images) - GREY, grid, padding_mode="zeros", align_corners=False)
     return as_bytes(moved + GREY)

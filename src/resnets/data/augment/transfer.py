@@ -1,5 +1,7 @@
 """Numbers and pictures on their way to the device."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,3 +17,8 @@ def sent(
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, dtype, non_blocking=True)
+
+
+def numbers(values: Sequence[float], like: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Numbers as a tensor where `like` is, without waiting for its device; of its type, if no other is given."""
+    return sent(torch.tensor(values, device="cpu"), like.device, dtype or like.dtype)

@@ -55,7 +55,7 @@ def fuses(dtype: torch.dtype) -> bool:
     there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if dtype not in DTYPES or platform.machine() not in MACHINES or not there:
         return False
-    with torch.inference_mode(), torch.random.fork_rng(devices=[]):  # the run's own draws stay as they are
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]), torch.device("cpu"):  # the run's draws stay
         conv = nn.Conv2d(16, 16, 3, padding=1).to(dtype)
         x, residual = torch.randn(2, 2, 16, 6, 6).to(dtype)
         x, residual = (each.contiguous(memory_format=torch.channels_last) for each in (x, residual))

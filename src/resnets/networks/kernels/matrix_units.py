@@ -89,7 +89,8 @@ class _Convolve(torch.autograd.Function):
         kernels, stride, padding, passes = options
         sides = zip(x.shape[2:], weight.shape[2:], strict=True)
         places = [(side + 2 * padding - filters) // stride + 1 for side, filters in sides]
-        y = torch.empty((len(x), len(weight), *places), dtype=x.dtype, memory_format=torch.channels_last)
+        shape = len(x), len(weight), *places
+        y = torch.empty(shape, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
         kernels.convolve(*_about(x, y, weight.shape, stride, padding), *map(address, (x, rounded, y)))
         return (y, x) if passes else y
 

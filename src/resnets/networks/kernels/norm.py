@@ -81,9 +81,10 @@ class _NormAct(torch.autograd.Function):
     ) -> Tensor:
         kernels, running, batch_statistics, momentum, eps, act = options
         y, mask = torch.empty_like(x), None
-        statistics = torch.empty(2, x.shape[1])  # mean, and 1 / standard deviation
+        # mean, and 1 / standard deviation
+        statistics = torch.empty(2, x.shape[1], dtype=torch.float32, device="cpu")
         if act == RELU and any(ctx.needs_input_grad):
-            mask = torch.empty(-(-x.numel() // kernels.step) * kernels.step // 8, dtype=torch.uint8)
+            mask = torch.empty(-(-x.numel() // kernels.step) * kernels.step // 8, dtype=torch.uint8, device="cpu")
         kernels.norm_forward(
             x.dtype == torch.bfloat16,
             torch.get_num_threads(),

@@ -43,10 +43,10 @@ class _MaxPool(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, options: tuple[Any, ...]) -> Tensor:
         kernels, numbers, height, width = options
         shape = (*x.shape[:2], height, width)
-        y = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        y = torch.empty(shape, dtype=x.dtype, device="cpu", memory_format=torch.channels_last)
         which = None
         if ctx.needs_input_grad[0]:
-            which = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+            which = torch.empty(shape, dtype=torch.uint8, device="cpu", memory_format=torch.channels_last)
         is_bf16 = x.dtype == torch.bfloat16
         kernels.pool_forward(is_bf16, torch.get_num_threads(), numbers, *map(address, (x, y, which)))
         ctx.save_for_backward(which)
@@ -58,7 +58,7 @@ class _MaxPool(torch.autograd.Function):
         refuse_second_derivatives()
         (which,) = ctx.saved_tensors
         grad = grad.to(ctx.dtype).contiguous(memory_format=torch.channels_last)
-        to_x = torch.empty(ctx.shape, dtype=ctx.dtype, memory_format=torch.channels_last)
+        to_x = torch.empty(ctx.shape, dtype=ctx.dtype, device="cpu", memory_format=torch.channels_last)
         is_bf16 = ctx.dtype == torch.bfloat16
         ctx.kernels.pool_backward(
             is_bf16, torch.get_num_threads(), ctx.numbers, *map(address, (grad, which, to_x))
