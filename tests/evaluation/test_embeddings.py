@@ -41,6 +41,8 @@ def test_row_groups_hold_so_many_numbers_and_all_rows(tmp_path: Path, monkeypatc
     file = pq.ParquetFile(tmp_path / "f.parquet")
     assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [2, 1]
     assert file.read()["path"].to_pylist()[1] == "notes.png"
+    columns = [file.metadata.row_group(0).column(number) for number in range(4)]
+    assert [column.compression for column in columns] == ["ZSTD", "ZSTD", "UNCOMPRESSED", "ZSTD"]
 
 
 def test_json_lines_are_ascii_and_give_the_same_floats() -> None:

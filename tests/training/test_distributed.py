@@ -235,6 +235,43 @@ def test_a_picture_that_one_process_cannot_read_is_left_out_by_all(pair: Pair, t
     ]
 
 
+TRIAL = """
+import json, sys
+from dataclasses import replace
+from itertools import islice, repeat
+import resnets
+from resnets.training.distributed import process_group
+from resnets.training.gallery import Gallery
+from resnets.training.plan import make_plan
+from resnets.training.start import planned_network
+from resnets.training.trial import trial
+
+with process_group("cpu") as group:
+    data = resnets.open_data("digits")
+    config = resnets.TrainConfig(model="resnet20", batch=191, threads=1, precision="fp32", device="cpu")
+    plan = make_plan(config, data, measure=lambda _: ((0.5,), (0.5,)))
+    plan = replace(plan, config=replace(plan.config, accumulate=2 if group.alone else 1))
+    pictures = Gallery(data, threads=1, progress=print).training(plan.preprocess, plan.augment)
+    steps = trial(plan, planned_network(plan), pictures, repeat(0.1), group=group)
+    sys.stderr.write(json.dumps([*islice(steps, 8)]) + "\\n")
+"""
+
+
+def test_the_steps_that_are_timed_are_those_of_all_processes(environment: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "trial.py"
+    script.write_text(TRIAL)
+    several = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    told = [
+        subprocess.run(launch, env=environment, capture_output=True, text=True, check=True).stderr.splitlines()
+        for launch in (several, [sys.executable, str(script)])
+    ]
+    (first, second), (alone,) = ([json.loads(line) for line in lines if line[:1] == "["] for lines in told)
+    assert first == second
+    assert [pictures for pictures, _ in first] == [pictures for pictures, _ in alone]
+    assert [pictures for pictures, _ in first][:6] == [191] * 6  # whole batches, not a process's part
+    assert [loss for _, loss in first] == pytest.approx([loss for _, loss in alone], rel=1e-3)
+
+
 def test_two_processes_measure_their_rate_together_and_end_in_time(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

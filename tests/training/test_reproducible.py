@@ -1,5 +1,7 @@
 """`--reproducible`: the bits of a run depend on no machine's cores, memory or kernels."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import resnets
 from resnets import TrainConfig
 from resnets.base.errors import RunError
 from resnets.data.dataset import open_data
+from resnets.training import learner
 from resnets.training.memory import fit
 from resnets.training.plan import Plan, make_plan
 from resnets.training.reproducible import deterministic
@@ -62,3 +65,20 @@ def test_on_a_gpu_sums_in_no_fixed_order_are_errors_inside_alone(monkeypatch: py
     with deterministic(True):
         assert torch.are_deterministic_algorithms_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_training_in_fp32_is_full_fp32_and_in_bf16_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[torch.device] = []
+
+    @contextlib.contextmanager
+    def noting(device: torch.device) -> Iterator[None]:
+        steps.append(device)
+        yield
+
+    monkeypatch.setattr(learner, "full_fp32", noting)
+    for precision, expected in (("bf16", 0), ("fp32", 9)):
+        config = TrainConfig(precision=precision, epochs=1, batch=128, threads=1, device="cpu", runs=str(tmp_path))
+        resnets.train("digits", config=config)
+        assert len(steps) == expected

@@ -137,10 +137,19 @@ def test_a_loss_that_nobody_looked_at_is_found_before_it_is_saved(
     assert np.isfinite(kept.state["position"]["loss"])
 
 
-def test_where_a_run_computes_is_read_from_its_folder(tmp_path: Path) -> None:
+def test_where_a_run_computes_is_read_from_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert recorded_device(tmp_path) is None
     train(pictures(), config=config(tmp_path, name="run", epochs=1, device="cpu"))
-    assert recorded_device(tmp_path / "runs" / "run") == "cpu"
+    run = tmp_path / "runs" / "run"
+    assert recorded_device(run) == "cpu"
+    events = run / "events.jsonl"
+    events.write_text(events.read_text().replace('"device": "cpu"', '"device": "cuda:1"'))
+    assert recorded_device(run) == "cuda:1"
+    if not torch.cuda.is_available():
+        with pytest.raises(RunError, match="computes on cuda:1, which is not here; resume it where there is one"):
+            train(resume=run, config=TrainConfig(epochs=2))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert recorded_device(run) == "cuda"  # each of several processes takes its own
 
 
 def test_a_process_stopped_by_sigterm_exits_with_143_and_says_how_to_go_on(tmp_path: Path) -> None:

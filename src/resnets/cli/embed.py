@@ -44,8 +44,7 @@ COMMAND = Command(
         OUT,
         *machine_options("of the computation, fp32 by default"),
     ),
-    details="Features are what the network's heads are given, its last map pooled: 512 numbers of a ResNet-18, "
-    f"2,048 of a ResNet-50. {DETAILS}",
+    details=f"Features are its last map, pooled: 512 numbers of a ResNet-18, 2,048 of a ResNet-50. {DETAILS}",
     examples=(
         "resnets embed runs/pictures-resnet18 photos/ --out features.parquet",
         "resnets embed model.safetensors 'shards/train-{000000..000009}.tar' --out features/",

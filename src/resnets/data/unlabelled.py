@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnets.base.errors import DataError
+from resnets.base.errors import DataError, UsageError
 from resnets.data.decode import PREFIX_BYTES, DecodeError, sniff
 from resnets.data.names import name_bytes
 from resnets.data.pack import prepared
@@ -53,9 +53,9 @@ class File:
 class Files(Iterator[File]):
     """The files that paths name, one by one; of a shard its members, as `shard.tar/000001.jpg`.
 
-    paths: files, folders (all pictures and shards below, sorted) and patterns (`*.jpg`, `{000..009}.tar`), read
-    as they are needed. skipped: files in folders and shards that are no pictures. known: how many files there
-    are, once that is known.
+    paths: files, shards, folders (all pictures below, sorted; of a folder without pictures, the shards below) and
+    patterns (`*.jpg`, `{000..009}.tar`), read as they are needed. skipped: files in folders and shards that are
+    not read. known: how many files there are, once that is known.
     """
 
     def __init__(self, paths: Path | str | Iterable[Path | str]) -> None:
@@ -76,21 +76,30 @@ class Files(Iterator[File]):
     def _named(self, paths: Iterable[Path | str]) -> Iterator[File]:
         for given in paths:
             path = os.fspath(given)
-            if os.path.lexists(path):
-                yield from self._at(path)
-            elif is_pattern(path):
-                for name in expanded(path):
-                    yield from self._at(name)
-            elif glob.has_magic(path):
-                yield from self._matching(path)
-            else:
-                yield File(path)
+            if not is_pattern(path) or os.path.lexists(path):
+                yield from self._named_by(path)
+                continue
+            try:
+                names = expanded(path)
+            except UsageError as error:
+                yield File(path, str(error))
+                continue
+            for name in names:
+                yield from self._named_by(name)
+
+    def _named_by(self, path: str) -> Iterator[File]:
+        if os.path.lexists(path) or not glob.has_magic(path):
+            yield from self._at(path)
+        else:
+            yield from self._matching(path)
 
     def _at(self, path: str) -> Iterator[File]:
         if os.path.isdir(path):
             yield from self._below(path)
         elif _is_shard(path):
-            yield from self._members(path)
+            members = self._members(path)
+            yield next(members, File(path, "no pictures in this shard"))
+            yield from members
         else:
             yield File(path)
 
@@ -104,17 +113,26 @@ class Files(Iterator[File]):
     def _below(self, folder: str) -> Iterator[File]:
         """All pictures below a folder, sorted within each folder, files before folders; links are not followed."""
         found = False
+        shards: list[str] = []
         refused: list[OSError] = []
         for root, folders, names in os.walk(folder, onerror=refused.append):
             folders[:] = sorted(name for name in folders if not _is_stray(name))
             for name in sorted(names):
                 path = os.path.join(root, name)
-                if _is_stray(name) or not (_is_shard(path) or _is_meant(path)):
-                    self.skipped += 1
-                    continue
-                for file in self._at(path):
+                if not _is_stray(name) and _is_meant(path):
                     found = True
-                    yield file
+                    yield File(path)
+                elif not _is_stray(name) and _is_shard(path):
+                    shards.append(path)
+                else:
+                    self.skipped += 1
+        if found:  # an archive beside pictures may hold the same ones
+            self.skipped += len(shards)
+            shards = []
+        for shard in shards:
+            for file in self._members(shard):
+                found = True
+                yield file
         for error in refused:
             yield File(os.fspath(error.filename), f"cannot be listed: {error.strerror}")
         if not found and not refused:
@@ -123,7 +141,7 @@ class Files(Iterator[File]):
     def _members(self, path: str) -> Iterator[File]:
         """The pictures of a shard in its order, whatever their labels; what must not be read has its reason."""
         try:
-            shard = index_shard(Path(path))
+            shard = index_shard(Path(path), labels=False)
         except DataError as error:
             yield File(path, str(error))
             return
@@ -131,8 +149,6 @@ class Files(Iterator[File]):
         self.skipped += shard.strays + shard.beside + len(shard.rows) - len(rows)
         for row in rows:
             yield File(path + row.path, row.reason if row.offset < 0 else "", (shard, row))
-        if not rows:
-            yield File(path, "no pictures in this shard")
 
 
 def digest_of(files: Iterable[File]) -> str:

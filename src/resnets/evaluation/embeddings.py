@@ -77,8 +77,8 @@ def _write_parquet(embeddings: Iterable[Embedding], stream: BinaryIO, about: Map
         metadata={KEY: json.dumps({"format": FORMAT, **about})},
     )
     rows: Iterator[Embedding] = iter(embeddings)
-    # neighbouring floats have little in common: a dictionary or compression costs time and saves a tenth
-    with pq.ParquetWriter(stream, schema, use_dictionary=False, compression={FEATURES: "none"}) as writer:
+    packed = dict.fromkeys(("path", "path_bytes", "error"), "zstd")  # floats have little in common
+    with pq.ParquetWriter(stream, schema, use_dictionary=False, compression=packed) as writer:
         while group := list(islice(rows, max(1, GROUP_NUMBERS // width))):
             writer.write_table(_table(group, schema, width))
 

@@ -76,7 +76,7 @@ class Runner:
     batch: int
     threads: int
 
-    def logits(self, files: Iterable[File]) -> Generator[tuple[str, dict[str, npt.NDArray[np.float32]], str]]:
+    def outputs(self, files: Iterable[File]) -> Generator[tuple[str, dict[str, npt.NDArray[np.float32]], str]]:
         """(path, head -> float32 (K,), "") or (path, {}, reason) for each file, in their order."""
         from resnets.evaluation.predict import refuse_not_finite, threads_of
 

@@ -102,15 +102,20 @@ def recorded(run: Path) -> Recorded:
 def recorded_device(run: Path) -> str | None:
     """Where a run computes; None where its folder does not say, or is on another machine."""
     try:
-        return recorded(run).latest.config.device
+        return _device_here(recorded(run).latest.config.device)
     except RunError:
         return None
+
+
+def _device_here(device: str | None) -> str | None:
+    """Of several processes each takes a GPU of its own, whichever the run had."""
+    return device if device is None or world().size == 1 else device.partition(":")[0]
 
 
 def changed_plan(plan: Plan, config: TrainConfig, run: Path, *, finished: bool) -> Plan:
     """The plan with what a resume may change, in the environment of this moment.
 
-    Raises RunError where a finished run is not extended.
+    Raises RunError where a finished run is not extended, and where the run's device is missing.
     """
     if config.epochs is not None and config.epochs != plan.config.epochs:
         plan = extend(plan, epochs=config.epochs)
@@ -121,7 +126,12 @@ def changed_plan(plan: Plan, config: TrainConfig, run: Path, *, finished: bool) 
     asked = replace(
         plan.config, threads=config.threads or plan.config.threads, track=config.track or plan.config.track
     )
-    pick_device(asked.device)  # that of the run is refused here where this machine has none
+    try:
+        pick_device(_device_here(asked.device))
+    except UsageError as error:
+        raise RunError(
+            f"{run} computes on {asked.device}, which is not here; resume it where there is one"
+        ) from error
     if asked.compile:
         check_compiler(asked.device or "cpu")
     return replace(plan, config=asked, environment=environment_of(asked))

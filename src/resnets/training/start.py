@@ -88,8 +88,10 @@ def first_weights(
     receipt = initialise(network, str(plan.config.weights), heads=plan.heads, progress=progress)
     line = receipt.line()
     if receipt.folded:
-        part = max(2, (plan.config.batch or 1) // world().size)  # what fits into memory
-        device = plan.config.device or "cpu"
+        config = plan.config
+        part = max(2, (config.batch or 1) // (world().size * (config.accumulate or 1)))  # what fits into memory
+        device = config.device or "cpu"
+        device = device if device.startswith("cuda") else "cpu"  # it takes double precision, which MPS has not
         pictures = gallery.normalised("train", plan.preprocess, batch=part)
         unfold(network.to(device), (images.to(device) for images in pictures))
         network.cpu()

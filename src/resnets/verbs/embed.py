@@ -40,8 +40,8 @@ def embed(
 ) -> Embeddings:
     """The features of pictures; a file that cannot be read is an embedding with an error, and the rest goes on.
 
-    Features are what the network's heads are given, its last map pooled: 512 numbers of a ResNet-18 or 34, 2,048
-    of a ResNet-50. They are not normalised to a length.
+    Features are the network's last map, pooled: 512 numbers of a ResNet-18 or 34, 2,048 of a ResNet-50. They are
+    not normalised to a length. A copy of the network without heads and hooks gives them.
     model: a model, with or without classes, or what `resnets.load` takes. paths, batch, threads: as for `predict`.
     precision: of the computation. views: whose mean the features are, as for `evaluate`.
     Raises UsageError and ModelFileError before the first embedding.
@@ -89,7 +89,7 @@ class _Work:
     about: dict[str, Any]
 
     def answered(self, files: Iterable[File]) -> Generator[Embedding]:
-        for path, outputs, reason in self.runner.logits(files):
+        for path, outputs, reason in self.runner.outputs(files):
             yield (
                 Embedding(path=path, error=reason) if reason else Embedding(path=path, features=outputs[FEATURES])
             )

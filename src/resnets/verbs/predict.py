@@ -106,7 +106,7 @@ class _Work:
     views: Views
 
     def answered(self, files: Iterable[File]) -> Generator[Prediction]:
-        for path, logits, reason in self.runner.logits(files):
+        for path, logits, reason in self.runner.outputs(files):
             if reason:
                 yield Prediction(path=path, error=reason)
             else:

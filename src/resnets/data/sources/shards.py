@@ -146,10 +146,11 @@ class Shard:
         return content
 
 
-def index_shard(path: Path) -> Shard:
+def index_shard(path: Path, *, labels: bool = True) -> Shard:
     """Read a tar's headers and its labels. What is whole of one that is cut or damaged is kept, the rest is named.
 
-    Raises DataError for what is no file, for compressed tars and for more members than a tar may have.
+    labels: whether they are read at all. Raises DataError for what is no file, for compressed tars and for more
+    members than a tar may have.
     """
     where = printable(str(path))
     try:
@@ -166,7 +167,7 @@ def index_shard(path: Path) -> Shard:
                 )
             samples, last, damage = _samples(raw, shard, where)
             for sample in samples.values():
-                _add(sample, shard, raw.fileno())
+                _add(sample, shard, raw.fileno(), labels=labels)
     except OSError as error:
         raise DataError(f"the shard {where} cannot be read: {error.strerror}; make it readable") from error
     shard.rows.sort(key=lambda row: row.offset if row.offset >= 0 else shard.stamp[0])
@@ -239,7 +240,7 @@ def _refused(member: Member, *, taken: bool, end: int) -> str:
     return ""
 
 
-def _add(sample: Sample, shard: Shard, handle: int) -> None:
+def _add(sample: Sample, shard: Shard, handle: int, *, labels: bool) -> None:
     """The rows of one sample: its picture with the label, and what needs a reason. Other files are beside."""
     label = next((sample[ending] for ending in LABELS if ending in sample), None)
     others = {ending: file for ending, file in sample.items() if ending not in LABELS}
@@ -251,7 +252,9 @@ def _add(sample: Sample, shard: Shard, handle: int) -> None:
     if label is not None and not pictures:
         shard.rows.append(_row(label, reason=LABEL_ALONE))
         return
-    value, reason = (None, "") if label is None else label_of(label.name, _content(handle, label))
+    value, reason = None, ""
+    if label is not None and labels:
+        value, reason = label_of(label.name, _content(handle, label))
     for number, file in enumerate(pictures):
         shard.rows.append(_row(file, value, "a second picture of its sample" if number else reason))
 
