@@ -148,7 +148,8 @@ def test_where_a_run_computes_is_read_from_its_folder(tmp_path: Path, monkeypatc
     if not torch.cuda.is_available():
         with pytest.raises(RunError, match="computes on cuda:1, which is not here; resume it where there is one"):
             train(resume=run, config=TrainConfig(epochs=2))
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
     assert recorded_device(run) == "cuda"  # each of several processes takes its own
 
 
