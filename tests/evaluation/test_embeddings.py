@@ -14,7 +14,7 @@ from resnets.evaluation import embeddings as module
 from resnets.evaluation.embeddings import Embedding, write_embeddings
 
 ABOUT = {"features": 3, "model": "abc", "precision": "fp32", "views": "one"}
-ODD = b"/tmp/\xff.png".decode("utf-8", errors="surrogateescape")
+ODD = b"names/\xff.png".decode("utf-8", errors="surrogateescape")
 ROWS = [
     Embedding(path="a.png", features=np.array([1, 0.1, -2], dtype=np.float32)),
     Embedding(path="notes.png", error="not a picture: text"),
@@ -26,8 +26,8 @@ def test_parquet_has_the_floats_as_they_are_and_null_for_an_error(tmp_path: Path
     write_embeddings(ROWS, "parquet", tmp_path / "f.parquet", about=ABOUT)
     table = pq.read_table(tmp_path / "f.parquet")
     assert table.schema.field("features").type == pa.list_(pa.float32(), 3)
-    assert table["path"].to_pylist() == ["a.png", "notes.png", "/tmp/\\xff.png"]
-    assert table["path_bytes"].to_pylist() == [None, None, b"/tmp/\xff.png"]
+    assert table["path"].to_pylist() == ["a.png", "notes.png", "names/\\xff.png"]
+    assert table["path_bytes"].to_pylist() == [None, None, b"names/\xff.png"]
     assert table["error"].to_pylist() == [None, "not a picture: text", None]
     first, second, third = table["features"].to_pylist()
     assert second is None

@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import os
-import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +14,12 @@ from resnets.data.decode import PREFIX_BYTES, DecodeError, sniff
 from resnets.data.names import name_bytes
 from resnets.data.pack import prepared
 from resnets.data.source import Picture
-from resnets.data.sources.folder import FILE_LIMIT, STRAYS
-from resnets.data.sources.shard_names import expanded, is_pattern
-from resnets.data.sources.shards import LABEL_ALONE, Row, Shard, index_shard
+from resnets.data.sources.folder import read_file
+from resnets.data.sources.shard_names import expanded, is_pattern, is_stray
+from resnets.data.sources.shards import LABEL_ALONE, PICTURES, Row, Shard, index_shard
 from resnets.preprocess import Pixels, Preprocess
 
-ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
+ENDINGS = frozenset(f".{ending}" for ending in PICTURES)
 SHARD_ENDING = ".tar"
 
 
@@ -40,14 +39,11 @@ class File:
             shard, row = self.member
             return shard.read(row)
         try:
-            about = os.stat(self.path)
+            return read_file(self.path)
+        except DecodeError:
+            raise
         except ValueError as error:
             raise DecodeError("no file can have this name") from error
-        if not stat.S_ISREG(about.st_mode):
-            raise DecodeError("not a regular file")
-        if about.st_size > FILE_LIMIT:
-            raise DecodeError(f"a file of {about.st_size:,} bytes; the limit is {FILE_LIMIT:,} bytes")
-        return Path(self.path).read_bytes()
 
 
 class Files(Iterator[File]):
@@ -116,13 +112,13 @@ class Files(Iterator[File]):
         shards: list[str] = []
         refused: list[OSError] = []
         for root, folders, names in os.walk(folder, onerror=refused.append):
-            folders[:] = sorted(name for name in folders if not _is_stray(name))
+            folders[:] = sorted(name for name in folders if not is_stray(name))
             for name in sorted(names):
                 path = os.path.join(root, name)
-                if not _is_stray(name) and _is_meant(path):
+                if not is_stray(name) and _is_meant(path):
                     found = True
                     yield File(path)
-                elif not _is_stray(name) and _is_shard(path):
+                elif not is_stray(name) and _is_shard(path):
                     shards.append(path)
                 else:
                     self.skipped += 1
@@ -186,10 +182,6 @@ def _pixels(file: File, preprocess: Preprocess) -> tuple[Pixels | None, str]:
         return None, f"cannot be read: {error.strerror or error}"
     except DataError as error:
         return None, str(error)
-
-
-def _is_stray(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in STRAYS
 
 
 def _is_shard(path: str) -> bool:

@@ -193,19 +193,17 @@ class Average:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._pairs = [
-            (ours, theirs) for ours, theirs in zip(_tensors(self.network), _tensors(network), strict=True)
-        ]
+        pairs = [*zip(_tensors(self.network), _tensors(network), strict=True)]
+        self._smooth = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move towards the network's present weights, after global step `step` (0 is the first)."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        smooth = [(ours, theirs) for ours, theirs in self._pairs if ours.is_floating_point()]
-        torch._foreach_lerp_([ours for ours, _ in smooth], [theirs for _, theirs in smooth], weight)
-        counters = [(ours, theirs) for ours, theirs in self._pairs if not ours.is_floating_point()]
-        if counters:
-            torch._foreach_copy_([ours for ours, _ in counters], [theirs for _, theirs in counters])
+        torch._foreach_lerp_([ours for ours, _ in self._smooth], [theirs for _, theirs in self._smooth], weight)
+        if self._counters:
+            torch._foreach_copy_([ours for ours, _ in self._counters], [theirs for _, theirs in self._counters])
 
 
 def _tensors(network: nn.Module) -> list[torch.Tensor]:

@@ -19,6 +19,6 @@ def sent(
     return tensor.to(device, dtype, non_blocking=True)
 
 
-def numbers(values: Sequence[float], like: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """Numbers as a tensor where `like` is, without waiting for its device; of its type, if no other is given."""
-    return sent(torch.tensor(values, device="cpu"), like.device, dtype or like.dtype)
+def numbers(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    """Numbers as a tensor of the type of `like`, where it is, without waiting for its device."""
+    return sent(torch.tensor(values, device="cpu"), like.device, like.dtype)

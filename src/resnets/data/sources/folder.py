@@ -79,14 +79,14 @@ class FolderSource:
         return {"kind": "folder", "root": str(self.root)}
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path | str) -> bytes:
     """A file's bytes. Raises OSError where it cannot be read, DecodeError where it must not be."""
-    found = path.stat()
+    found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):  # opening a named pipe would wait for ever
         raise DecodeError("not a regular file")
     if found.st_size > FILE_LIMIT:
         raise DecodeError(f"a file of {found.st_size:,} bytes; the limit is {FILE_LIMIT:,} bytes")
-    return path.read_bytes()
+    return Path(path).read_bytes()
 
 
 def or_table(root: Path) -> str:
